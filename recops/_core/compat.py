@@ -1,0 +1,61 @@
+"""Every branch on the Keras or TensorFlow version, and nothing else.
+
+`tf.keras` decides which Keras is meant: Keras 3 (the default of TensorFlow 2.16 and later),
+tf_keras (with `TF_USE_LEGACY_KERAS=1`), or the Keras 2.15 of TensorFlow 2.15.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+import tensorflow as tf
+
+keras = tf.keras
+KERAS_VERSION: str = keras.__version__ if hasattr(keras, "__version__") else keras.version()
+KERAS_3: bool = int(KERAS_VERSION.split(".", 1)[0]) >= 3
+
+if KERAS_3 and keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        f"recops runs on the TensorFlow backend of Keras, but Keras uses "
+        f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow before importing keras"
+    )
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def serializable(cls: _Class) -> _Class:
+    """Class decorator: reloads from a `.keras` file without `custom_objects`."""
+    return keras.saving.register_keras_serializable(package="recops")(cls)
+
+
+def add_table(layer: Any, **kwargs: Any) -> Any:
+    """`layer.add_weight` for a table that is gathered from: never cast as a whole."""
+    off = {"autocast": False} if KERAS_3 else {"experimental_autocast": False}
+    return layer.add_weight(**kwargs, **off)
+
+
+def variable(weight: Any) -> Any:
+    """The TensorFlow variable behind a weight of `add_table`; other values pass through.
+
+    A gather from the variable reads only the rows asked for and has a sparse gradient.
+    """
+    if KERAS_3 and isinstance(weight, keras.Variable):
+        return weight.value
+    return weight
+
+
+def as_tensor(value: Any) -> tf.Tensor:
+    """A tensor of an array, tensor or Keras weight (in the compute dtype inside a layer)."""
+    if isinstance(value, tf.Tensor):
+        return value
+    if KERAS_3 and isinstance(value, keras.Variable):
+        value = value.value
+    return tf.convert_to_tensor(value)
+
+
+def legacy_keras() -> str:
+    """Which Keras this is, in words."""
+    if KERAS_3:
+        return "Keras 3"
+    return "tf_keras" if os.environ.get("TF_USE_LEGACY_KERAS") else "Keras 2"

@@ -1,0 +1,176 @@
+"""Which backend runs an op: one room a family of ops, one function an op in each backend module.
+
+`auto` takes `xla` when a GPU is visible, else `cpp`, else `xla`, else `reference`. A backend named
+by the caller runs or raises `BackendError`. The choice is made while tracing, from static facts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import tensorflow as tf
+
+from recops._core import native
+
+NAMES = ("auto", "cpp", "xla", "reference")
+CONCRETE = NAMES[1:]
+
+_process_choice: str | None = None
+_context_choice: ContextVar[str | None] = ContextVar("recops_backend", default=None)
+
+
+class BackendError(NotImplementedError):
+    """The backend that was asked for cannot run this call."""
+
+
+def check_name(name: Any, where: str = "backend") -> str:
+    """Return `name` if it is a backend, else raise ValueError listing all of them."""
+    if name not in NAMES:
+        raise ValueError(f"{where}: expected one of {', '.join(NAMES)}, got {name!r}")
+    return name
+
+
+def set_backend(name: str) -> None:
+    """Choose the backend of the whole process: "auto", "cpp", "xla" or "reference".
+
+    Ops traced into a `tf.function` before the call keep the backend that they were traced with.
+
+    Raises: ValueError for an unknown name.
+
+    Example:
+      >>> import recops
+      >>> recops.set_backend("reference")
+      >>> recops.ops.select("pairwise_inner", [[[1.0, 2.0], [3.0, 4.0]]])
+      'reference'
+      >>> recops.set_backend("auto")
+    """
+    global _process_choice
+    _process_choice = check_name(name)
+
+
+@contextlib.contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Choose the backend inside a `with` block; it wins over `set_backend` and `RECOPS_BACKEND`.
+
+    Raises: ValueError for an unknown name.
+
+    Example:
+      >>> import recops
+      >>> with recops.backend("xla"):
+      ...     recops.ops.select("fm_interaction", [[[1.0], [2.0]]])
+      'xla'
+    """
+    token = _context_choice.set(check_name(name))
+    try:
+        yield
+    finally:
+        _context_choice.reset(token)
+
+
+def current() -> str:
+    """The choice in force: context, then `set_backend`, then `RECOPS_BACKEND`, then "auto"."""
+    chosen = _context_choice.get() or _process_choice
+    if chosen is not None:
+        return chosen
+    return check_name(os.environ.get("RECOPS_BACKEND") or "auto", "RECOPS_BACKEND")
+
+
+@functools.cache
+def gpu_visible() -> bool:
+    """Whether TensorFlow sees a GPU (asked once: the answer cannot change in a process)."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """Stands in for a backend's name to learn what would run instead of running it."""
+
+    backend: str
+
+
+@dataclass(frozen=True)
+class Room:
+    """A family of ops: one module a backend, each with one function an op.
+
+    A module may define `why_not(op, *args) -> None | sentence` to refuse single calls.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    reference: ModuleType
+    xla: ModuleType
+    cpp: ModuleType | None = None
+
+    def __post_init__(self) -> None:
+        for op in self.ops:
+            _ROOMS[op] = self
+
+    def why_not(self, backend: str, op: str, *args: Any) -> str | None:
+        """None when the backend can run the op (with these arguments, if given), else why not."""
+        if backend == "cpp":
+            reason = native.why_not()
+            if reason is not None:
+                return reason
+        module = getattr(self, backend)
+        if not hasattr(module, op):
+            return f"{op} has no {backend} kernel"
+        refuse = getattr(module, "why_not", None)
+        return refuse(op, *args) if refuse is not None and args else None
+
+    def call(self, op: str, *args: Any, backend: Any = "auto") -> Any:
+        """Run the op with arguments that its api function has checked."""
+        if isinstance(backend, _Ask):
+            return self._choose(op, args, backend.backend)
+        chosen = self._choose(op, args, backend)
+        with tf.name_scope(f"recops.{op}.{chosen}"):
+            return getattr(getattr(self, chosen), op)(*args)
+
+    def _choose(self, op: str, args: tuple[Any, ...], asked: Any) -> str:
+        asked = check_name("auto" if asked is None else asked, f"{op}: backend")
+        if asked == "auto":
+            asked = current()
+        order = (asked,) if asked != "auto" else _auto_order()
+        reasons = {name: self.why_not(name, op, *args) for name in order}
+        for name, reason in reasons.items():
+            if reason is None:
+                return name
+        said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise BackendError(f"{op} cannot run with backend {asked!r}: {said}")
+
+
+def _auto_order() -> tuple[str, ...]:
+    return ("xla", "reference") if gpu_visible() else CONCRETE
+
+
+_ROOMS: dict[str, Room] = {}
+
+
+def rooms() -> dict[str, Room]:
+    """The room of every registered op."""
+    return dict(_ROOMS)
+
+
+def select(op_name: str, *args: Any, **kwargs: Any) -> str:
+    """Name of the backend that would run `recops.ops.<op_name>(*args, **kwargs)`.
+
+    Raises: ValueError for an unknown op or wrong arguments; BackendError when a named backend
+    cannot run them.
+
+    Example:
+      >>> import recops
+      >>> recops.ops.select("bi_interaction", [[[1.0], [2.0]]], backend="reference")
+      'reference'
+    """
+    from recops import ops
+
+    if op_name not in _ROOMS:
+        raise ValueError(f"select: expected one of {', '.join(_ROOMS)}, got {op_name!r}")
+    asked = _Ask(kwargs.pop("backend", "auto"))
+    return getattr(ops, op_name)(*args, backend=asked, **kwargs)

@@ -1,0 +1,3 @@
+"""The only version literal of the package."""
+
+__version__ = "0.1.0"
