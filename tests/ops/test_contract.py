@@ -1,0 +1,134 @@
+"""Generated: op x backend x case x dtype x (eager, graph, jit), values and gradients."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+from recops import ops
+from recops._core import dispatch
+from recops._core.cases import Case
+from tests import testing
+
+MODES = ("eager", "graph", "jit")
+
+
+def _available(op: str, backend: str) -> bool:
+    return dispatch.rooms()[op].why_not(backend, op) is None
+
+
+PARAMETERS = [
+    pytest.param(case, backend, dtype, mode, id=f"{case.op}-{case.name}-{backend}-{dtype}-{mode}")
+    for case in testing.cases()
+    for backend in dispatch.CONCRETE
+    if _available(case.op, backend)
+    for dtype in testing.DTYPES
+    for mode in MODES
+]
+
+
+@functools.cache
+def _plain_errors(op: str, name: str, dtype: str) -> dict[str, list[float]]:
+    """Errors of the first stock form run in `dtype`: the yardstick of a 16-bit result."""
+    case = next(c for c in testing.cases() if c.op == op and c.name == name)
+    form = next(iter(testing.room_module(op, "stock").FORMS[op].values()))
+    got = testing.run(functools.partial(form, **case.options), case.arrays(dtype))
+    want = testing.expected(op, name, dtype)
+    return {
+        kind: [testing.error(g, w) for g, w in zip(got[part], want[part])]
+        for part, kind in enumerate(("value", "gradient"))
+    }
+
+
+@pytest.mark.parametrize(("case", "backend", "dtype", "mode"), PARAMETERS)
+def test_value_and_gradient(
+    case: Case, backend: str, dtype: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = dispatch.rooms()[case.op]
+    module = getattr(room, backend)
+    ran: list[str] = []
+    kernel = getattr(module, case.op)
+    monkeypatch.setattr(module, case.op, lambda *a: ran.append(backend) or kernel(*a))
+
+    got = testing.run(testing.public(case, backend), case.arrays(dtype), mode)
+
+    assert ran, f"{backend} was asked for but did not run"
+    want = testing.expected(case.op, case.name, dtype)
+    plain = _plain_errors(case.op, case.name, dtype) if dtype in testing.ROUNDING else {}
+    for part, kind in enumerate(("value", "gradient")):
+        assert len(got[part]) == len(want[part])
+        for index, (g, w) in enumerate(zip(got[part], want[part])):
+            allowed = testing.bound(dtype, kind, plain[kind][index] if plain else None)
+            assert testing.error(g, w) <= allowed, f"{kind} {index}"
+
+
+@pytest.mark.parametrize("op", sorted(dispatch.rooms()))
+def test_every_backend_ran_or_says_why(op: str) -> None:
+    ran = {p.values[1] for p in PARAMETERS if p.values[0].op == op}
+    for backend in dispatch.CONCRETE:
+        reason = dispatch.rooms()[op].why_not(backend, op)
+        assert (backend in ran) == (reason is None)
+        assert reason is None or len(reason.split()) > 4
+
+
+@pytest.mark.parametrize("case", testing.cases(), ids=lambda c: f"{c.op}-{c.name}")
+def test_stock_forms_compute_the_op(case: Case) -> None:
+    want = testing.expected(case.op, case.name, "float64")
+    for name, form in testing.room_module(case.op, "stock").FORMS[case.op].items():
+        got = testing.run(functools.partial(form, **case.options), case.arrays())
+        for part, kind in enumerate(("value", "gradient")):
+            for g, w in zip(got[part], want[part]):
+                assert testing.error(g, w) <= testing.bound("float64", kind, None), name
+
+
+@pytest.mark.parametrize("case", testing.cases(), ids=lambda c: f"{c.op}-{c.name}")
+def test_select_names_what_runs(case: Case) -> None:
+    arrays = case.arrays("float32")
+    for backend in ("xla", "reference"):
+        assert ops.select(case.op, **arrays, **case.options, backend=backend) == backend
+    with pytest.raises(ValueError, match="expected one of auto, cpp, xla, reference, got 'fast'"):
+        ops.select(case.op, **arrays, **case.options, backend="fast")
+
+
+@pytest.mark.parametrize("op", sorted(dispatch.rooms()))
+@pytest.mark.parametrize("backend", ["xla", "reference"])
+def test_unknown_batch_and_several_batches_from_one_trace(op: str, backend: str) -> None:
+    import tensorflow as tf
+
+    case = next(c for c in testing.cases() if c.op == op)
+    fn = testing.public(case, backend)
+    want = testing.run(fn, case.arrays("float32"))[0]
+    arrays = case.arrays("float32")
+    batch = want[0].shape[0]
+    batched = {
+        name
+        for name, value in arrays.items()
+        if not isinstance(value, list) and value.shape[:1] == (batch,) and name not in _WEIGHTS
+    }
+    signature = {
+        name: tf.TensorSpec((None, *value.shape[1:]), value.dtype)
+        if name in batched
+        else tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape, a.dtype), value)
+        for name, value in arrays.items()
+    }
+    traced = tf.function(lambda kw: tf.nest.flatten(fn(**kw)), input_signature=[signature])
+    for rows in (batch, 1, 0):
+        part = {n: v[:rows] if n in batched else v for n, v in arrays.items()}
+        outputs = traced(tf.nest.map_structure(tf.constant, part))
+        for output, full in zip(outputs, want):
+            np.testing.assert_allclose(output.numpy(), full[:rows], rtol=1e-5, atol=1e-5)
+
+
+# Arguments whose first axis is not the batch, though its size may equal it in a small case.
+_WEIGHTS = {
+    "kernel",
+    "kernels",
+    "bias",
+    "biases",
+    "projection",
+    "table",
+    "offsets",
+    "weights_table",
+}
