@@ -6,13 +6,17 @@ tf_keras (with `TF_USE_LEGACY_KERAS=1`), or the Keras 2.15 of TensorFlow 2.15.
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any, TypeVar
 
 import tensorflow as tf
 
 keras = tf.keras
-KERAS_VERSION: str = keras.__version__ if hasattr(keras, "__version__") else keras.version()
+# `tf.keras` itself has no version in tf_keras and Keras 2; the package that its classes live in does.
+KERAS_VERSION: str = importlib.import_module(
+    keras.layers.Layer.__module__.split(".", 1)[0]
+).__version__
 KERAS_3: bool = int(KERAS_VERSION.split(".", 1)[0]) >= 3
 
 if KERAS_3 and keras.backend.backend() != "tensorflow":
