@@ -56,9 +56,13 @@ def is_float(array: Any) -> bool:
 
 
 def cotangents(outputs: list[np.ndarray]) -> list[np.ndarray]:
-    """Fixed weights of each output in the scalar that gradients are taken of."""
+    """Fixed weights of each output in the scalar that gradients are taken of.
+
+    They are exact in every dtype, so that an op is not blamed for the rounding of what it is given.
+    """
     rng = np.random.default_rng(7)
-    return [rng.normal(size=np.shape(output)) for output in outputs]
+    exact = tf.bfloat16.as_numpy_dtype
+    return [rng.normal(size=np.shape(o)).astype(exact).astype(np.float64) for o in outputs]
 
 
 def numeric_gradient(

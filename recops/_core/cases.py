@@ -22,8 +22,8 @@ class Case:
       inputs: makes the array arguments by name, floats in float64 (a list of arrays for an argument
         that takes a list), from a random generator. Every float array gets a gradient.
       options: the static keyword arguments.
-      tags: "test" (small, compared with the oracle), "bench" (real size), "smoke" (a bench case small
-        enough to run each time).
+      tags: "test" (small, compared with the oracle), "bench" (real size), "smoke" (a bench
+        case small enough to run each time).
       flops: multiplications and additions of the formula and of its gradient.
     """
 

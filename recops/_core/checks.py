@@ -14,8 +14,10 @@ FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 INTS = (tf.int32, tf.int64)
 
 
-def floats(op: str, name: str, value: Any, axes: str, dtype: tf.DType | None = None) -> tf.Tensor:
-    """`value` as a floating tensor with the axes of `axes`, e.g. "B F D".
+def floats(
+    op: str, name: str, value: Any, axes: str | None, dtype: tf.DType | None = None
+) -> tf.Tensor:
+    """`value` as a floating tensor with the axes of `axes`, e.g. "B F D" (None: any shape).
 
     Python numbers and lists become float32 (or `dtype`); a tensor or array keeps its dtype.
     An axis written as a number must have that size.
@@ -27,7 +29,7 @@ def floats(op: str, name: str, value: Any, axes: str, dtype: tf.DType | None = N
     tensor = compat.as_tensor(value)
     if tensor.dtype not in FLOATS:
         raise ValueError(
-            f"{op}: {name} must be a float tensor [{_commas(axes)}], got dtype "
+            f"{op}: {name} must be a float tensor [{_commas(axes or '...')}], got dtype "
             f"{tensor.dtype.name} with shape {describe(tensor)}; cast it first"
         )
     if dtype is not None and tensor.dtype != dtype:
@@ -35,7 +37,7 @@ def floats(op: str, name: str, value: Any, axes: str, dtype: tf.DType | None = N
             f"{op}: {name} must have dtype {dtype.name} like the first argument, got "
             f"{tensor.dtype.name} with shape {describe(tensor)}; cast one of them"
         )
-    return shape(op, name, tensor, axes)
+    return tensor if axes is None else shape(op, name, tensor, axes)
 
 
 def ids(op: str, name: str, value: Any, axes: str) -> tf.Tensor:
@@ -49,6 +51,19 @@ def ids(op: str, name: str, value: Any, axes: str) -> tf.Tensor:
             f"{tensor.dtype.name} with shape {describe(tensor)}"
         )
     return shape(op, name, tensor, axes)
+
+
+def table(op: str, name: str, value: Any) -> Any:
+    """`value` as an embedding table [R, D]: a variable stays one, so that it is read by rows."""
+    found = compat.variable(value)
+    if not isinstance(found, tf.Variable):
+        return floats(op, name, found, "R D")
+    if tf.as_dtype(found.dtype) not in FLOATS or found.shape.rank != 2:
+        raise ValueError(
+            f"{op}: {name} must be a float variable [R, D], got dtype "
+            f"{tf.as_dtype(found.dtype).name} with shape {describe(found)}"
+        )
+    return found
 
 
 def mask(op: str, name: str, value: Any, axes: str) -> tf.Tensor:
@@ -83,8 +98,8 @@ def static(op: str, name: str, tensor: tf.Tensor, axis: int, letter: str) -> int
     size = None if tensor.shape.rank is None else tensor.shape[axis]
     if size is None:
         raise ValueError(
-            f"{op}: {name} must have a static size {letter} on axis {axis}, got {describe(tensor)}; "
-            f"set it with tf.ensure_shape"
+            f"{op}: {name} must have a static size {letter} on axis {axis}, got "
+            f"{describe(tensor)}; set it with tf.ensure_shape"
         )
     return int(size)
 

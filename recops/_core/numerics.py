@@ -24,16 +24,18 @@ def widened(dtype: tf.DType) -> tf.DType:
 def accumulate(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Run `fn` on tensors of at least 32 bits and cast what it returns back.
 
-    All float arguments must have the dtype of the first; results are cast to it.
+    All float arguments must have the dtype of the first; results are cast to it. Keyword arguments
+    are static options and pass through.
     """
 
     @functools.wraps(fn)
-    def wide(*args: Any) -> Any:
+    def wide(*args: Any, **options: Any) -> Any:
         dtype = next(a.dtype for a in tf.nest.flatten(args) if _is_float(a))
         if dtype not in _HALF:
-            return fn(*args)
+            return fn(*args, **options)
         args = tf.nest.map_structure(lambda a: tf.cast(a, tf.float32) if _is_float(a) else a, args)
-        return tf.nest.map_structure(lambda r: tf.cast(r, dtype) if _is_float(r) else r, fn(*args))
+        results = fn(*args, **options)
+        return tf.nest.map_structure(lambda r: tf.cast(r, dtype) if _is_float(r) else r, results)
 
     return wide
 

@@ -39,7 +39,8 @@ def pairwise_inner(x: Any, *, backend: str = "auto") -> tf.Tensor:
     backend cannot run.
 
     Numerics: 16-bit inputs accumulate in float32. Cost: `xla` multiplies the Gram matrix, 2BFFD
-    flops and one [B, F, F] tensor in each direction; the backward keeps `x` alone and has no scatter.
+    flops and one [B, F, F] tensor in each direction; the backward keeps `x` alone and has no
+    scatter.
 
     Source: Qu et al., Product-based Neural Networks, ICDM 2016, eq. 8.
 
@@ -93,8 +94,8 @@ def bi_interaction(x: Any, *, backend: str = "auto") -> tf.Tensor:
     Raises: ValueError for another rank, dtype or fewer than two fields; BackendError when a named
     backend cannot run.
 
-    Numerics: the difference of squares is taken in float32 for 16-bit inputs. Cost: `xla` 3BFD flops,
-    no pair is ever formed; the backward keeps `x` alone.
+    Numerics: the difference of squares is taken in float32 for 16-bit inputs. Cost: `xla` 3BFD
+    flops, no pair is ever formed; the backward keeps `x` alone.
 
     Source: He & Chua, Neural Factorization Machines, SIGIR 2017, eq. 3 and 4.
 
@@ -120,8 +121,8 @@ def fm_interaction(x: Any, *, backend: str = "auto") -> tf.Tensor:
     Raises: ValueError for another rank, dtype or fewer than two fields; BackendError when a named
     backend cannot run.
 
-    Numerics: the difference of squares is taken in float32 for 16-bit inputs. Cost: `xla` 3BFD flops,
-    no pair is ever formed; the backward keeps `x` alone.
+    Numerics: the difference of squares is taken in float32 for 16-bit inputs. Cost: `xla` 3BFD
+    flops, no pair is ever formed; the backward keeps `x` alone.
 
     Source: Rendle, Factorization Machines, ICDM 2010, lemma 3.1.
 
@@ -139,8 +140,8 @@ def field_aware_interaction(x: Any, *, backend: str = "auto") -> tf.Tensor:
         out[b, 0] = sum_{i<j} <x[b, i, j], x[b, j, i]>
 
     Args:
-      x: [B, F, F, D], float16, bfloat16, float32 or float64; `x[:, i, j]` is field i's vector for use
-        against field j. The diagonal takes no part, NaN there included. F >= 2, F and D static.
+      x: [B, F, F, D], float16, bfloat16, float32 or float64; `x[:, i, j]` is field i's vector for
+        use against field j. The diagonal takes no part, NaN there included. F >= 2, F and D static.
       backend: "auto", "cpp", "xla" or "reference".
 
     Returns: [B, 1] in the dtype of `x`.

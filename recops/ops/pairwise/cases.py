@@ -1,4 +1,4 @@
-"""Shapes of the pairwise ops: Criteo has 26 categorical fields, with 13 bucketed numeric ones 39."""
+"""Shapes of the pairwise ops: Criteo has 26 categorical fields, 39 with its numeric ones."""
 
 from __future__ import annotations
 

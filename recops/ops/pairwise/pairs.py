@@ -1,7 +1,7 @@
 """The pair order that every room shares, and sums over pairs that need no scatter.
 
-Pair p(i, j), i < j, is the p-th of `itertools.combinations(range(F), 2)`. All index maps are static,
-so on the way back a gather through them replaces the scatter-add of a gather's gradient.
+Pair p(i, j), i < j, is the p-th of `itertools.combinations(range(F), 2)`. All index maps are
+static, so on the way back a gather through them replaces the scatter-add of a gather's gradient.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Room of the cross network of DCN (vector kernels) and DCNv2 (matrix kernels)."""

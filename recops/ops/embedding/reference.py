@@ -1,0 +1,35 @@
+"""Lookups as one writes them first: a gather a field, a weighted sum a bag."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from recops._core.numerics import accumulate
+
+
+def embedding_lookup(table: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    return tf.stack([tf.gather(table, rows[:, f]) for f in range(rows.shape[1])], axis=1)
+
+
+def embedding_bag(
+    table: tf.Tensor, rows: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor | None, combiner: str
+) -> tf.Tensor:
+    return _pool(tf.gather(table, rows), mask, weights, combiner)
+
+
+@accumulate
+def _pool(
+    values: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor | None, combiner: str
+) -> tf.Tensor:
+    zero = tf.zeros([], values.dtype)
+    values = tf.where(mask[..., None], values, zero)  # [B, T, D]
+    weights = tf.where(mask, tf.ones([], values.dtype) if weights is None else weights, zero)
+    total = tf.reduce_sum(weights[..., None] * values, axis=1)  # [B, D]
+    if combiner == "sum":
+        return total
+    if combiner == "mean":
+        return tf.math.divide_no_nan(total, tf.reduce_sum(weights, axis=1, keepdims=True))
+    squares = tf.reduce_sum(tf.square(weights), axis=1, keepdims=True)
+    # The square root of an empty bag's zero has no gradient.
+    norm = tf.sqrt(tf.where(squares > 0, squares, 1))
+    return tf.where(squares > 0, total / norm, zero)

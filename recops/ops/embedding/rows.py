@@ -1,0 +1,68 @@
+"""From ids to table rows: ids that have no row raise, or where nothing can raise become NaN."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def field_rows(
+    op: str, ids: tf.Tensor, offsets: tf.Tensor, rows: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Row of each id and whether it has one, two [B, F]; a field ends where the next begins.
+
+    Without that end an id beyond its field's vocabulary would read the next field's rows.
+    """
+    offsets = tf.cast(offsets, ids.dtype)
+    rows = tf.cast(rows, ids.dtype)
+    ends = tf.reduce_min(tf.where(offsets > offsets[:, None], offsets, rows), axis=1)
+    return _checked(op, ids, ends - offsets, ids + offsets)
+
+
+def bag_rows(op: str, ids: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Row of each id and whether it has one, two [B, T]."""
+    return _checked(op, ids, tf.cast(rows, ids.dtype)[None], ids)
+
+
+def _checked(
+    op: str, ids: tf.Tensor, sizes: tf.Tensor, rows: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    valid = (ids >= 0) & (ids < sizes)
+    all_valid = tf.reduce_all(valid)
+    if tf.executing_eagerly():
+        if not all_valid:
+            raise tf.errors.InvalidArgumentError(None, None, _sentence(op, ids, sizes, valid))
+        return rows, valid
+    # XLA drops the assertion: there the rows of invalid ids are poisoned by the caller instead.
+    with tf.control_dependencies([tf.cond(all_valid, lambda: True, lambda: _fail(op, ids, sizes))]):
+        return tf.where(valid, rows, 0), valid
+
+
+def _first_invalid(ids: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The first id without a row, its column, and the rows that the column has."""
+    sizes = tf.broadcast_to(sizes, tf.shape(ids)[1:])
+    invalid = (ids < 0) | (ids >= sizes)
+    flat = tf.argmax(tf.reshape(tf.cast(invalid, tf.int32), [-1]), output_type=tf.int32)
+    column = flat % tf.shape(ids)[1]
+    return tf.gather(tf.reshape(ids, [-1]), flat), column, tf.gather(sizes, column)
+
+
+def _sentence(op: str, ids: tf.Tensor, sizes: tf.Tensor, valid: tf.Tensor) -> str:
+    value, column, size = (int(t) for t in _first_invalid(ids, sizes))
+    return (
+        f"{op}: id {value} in column {column} of ids {list(ids.shape)} has no row: "
+        f"the table has {size} rows there, so ids run 0..{size - 1}"
+    )
+
+
+def _fail(op: str, ids: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+    value, column, size = _first_invalid(ids, sizes)
+    said = [f"{op}: id", value, "in column", column, "has no row: rows of the table there:", size]
+    with tf.control_dependencies([tf.debugging.Assert(False, said)]):
+        return tf.constant(False)
+
+
+def poison(values: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """NaN where an id had no row, so that a jitted step, which cannot raise, cannot hide it."""
+    if tf.executing_eagerly():
+        return values
+    return tf.where(valid[..., None], values, tf.constant(float("nan"), values.dtype))
