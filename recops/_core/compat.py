@@ -30,7 +30,7 @@ _Class = TypeVar("_Class", bound=type)
 
 def serializable(cls: _Class) -> _Class:
     """Class decorator: reloads from a `.keras` file without `custom_objects`."""
-    return keras.saving.register_keras_serializable(package="recops")(cls)
+    return keras.utils.register_keras_serializable(package="recops")(cls)
 
 
 def add_table(layer: Any, **kwargs: Any) -> Any:
