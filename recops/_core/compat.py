@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import tensorflow as tf
 
 keras = tf.keras
-# `tf.keras` itself has no version in tf_keras and Keras 2; the package that its classes live in does.
+# `tf.keras` itself has no version in tf_keras and Keras 2; the package of its classes does.
 KERAS_VERSION: str = importlib.import_module(
     keras.layers.Layer.__module__.split(".", 1)[0]
 ).__version__
