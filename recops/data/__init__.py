@@ -1,0 +1,7 @@
+"""Real data sets, split and encoded, as NumPy arrays and tf.data batches."""
+
+from recops.data.dataset import Dataset, Split
+from recops.data.movielens import movielens_100k
+from recops.data.sources import DataError
+
+__all__ = ["DataError", "Dataset", "Split", "movielens_100k"]

@@ -1,0 +1,204 @@
+"""A data set ready for training: encoded arrays, their features, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from recops.features import Feature
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples of one part of a data set.
+
+    Args:
+      inputs: feature name -> array: ids [N] int32, sequences [N, T] int32, numbers [N, dimension]
+        float32. Integers are cast to int32, floats to float32.
+      labels: [N] or [N, 1]; kept as [N, 1] float32.
+      groups: [N], what GAUC groups by (the user); kept as int64.
+
+    Raises: ValueError when lengths differ.
+
+    Example:
+      >>> part = Split({"item": [3, 1, 2]}, labels=[1, 0, 1], groups=[7, 7, 8])
+      >>> len(part), part.labels.shape
+      (3, (3, 1))
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    labels: np.ndarray
+    groups: np.ndarray
+
+    def __post_init__(self) -> None:
+        labels = _frozen(np.asarray(self.labels, np.float32).reshape(-1, 1))
+        groups = _frozen(np.asarray(self.groups, np.int64).reshape(-1))
+        inputs = {name: _input(name, values) for name, values in self.inputs.items()}
+        for name, values in {**inputs, "groups": groups}.items():
+            if len(values) != len(labels):
+                raise ValueError(
+                    f"Split: {name!r} has {len(values)} rows, but there are {len(labels)} labels"
+                )
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "groups", groups)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """Permutation of the rows that `batches` uses: a pure function of (seed, epoch)."""
+        for name, value in (("seed", seed), ("epoch", epoch)):
+            if value < 0:
+                raise ValueError(f"Split.order: {name} must be 0 or more, got {value}")
+        return np.random.default_rng([seed, epoch]).permutation(len(self))
+
+    def batches(
+        self,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        drop_remainder: bool = False,
+    ) -> tf.data.Dataset:
+        """One epoch of (inputs, labels) batches.
+
+        Args:
+          batch_size: rows a batch; the last one is shorter unless `drop_remainder`.
+          shuffle: draw rows in the order of `order(seed, epoch)`, so that a resumed run sees what
+            an unbroken one would; otherwise in stored order.
+          seed, epoch: of the shuffle. Iterating the result again repeats the same order.
+          drop_remainder: leave out a last, shorter batch.
+
+        Returns: tf.data.Dataset of (dict of [batch, ...] tensors, labels [batch, 1]).
+
+        Cost: one gather an input and batch; rows are never handled one by one.
+        """
+        import tensorflow as tf
+
+        if batch_size < 1:
+            raise ValueError(f"Split.batches: batch_size must be 1 or more, got {batch_size}")
+        full, rest = divmod(len(self), batch_size)
+        steps = full if drop_remainder or not rest else full + 1
+        columns = self._tensors
+        # Gathering on an accelerator would move every batch there and back.
+        with tf.device("CPU:0"):
+            order = tf.constant(self.order(seed, epoch), tf.int64) if shuffle else None
+
+        def take(step: tf.Tensor) -> Any:
+            start = step * batch_size
+            stop = start + batch_size
+            rows = None if order is None else order[start:stop]
+
+            def rows_of(column: tf.Tensor) -> tf.Tensor:
+                batch = column[start:stop] if rows is None else tf.gather(column, rows)
+                static = batch_size if drop_remainder else None
+                return tf.ensure_shape(batch, [static, *column.shape[1:]])
+
+            return tf.nest.map_structure(rows_of, columns)
+
+        batches = tf.data.Dataset.range(steps).map(take, num_parallel_calls=1)
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    @cached_property
+    def _tensors(self) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        import tensorflow as tf
+
+        with tf.device("CPU:0"):
+            inputs = {name: tf.constant(values) for name, values in self.inputs.items()}
+            return inputs, tf.constant(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Train, validation and test splits of one task, and the features of their inputs.
+
+    Raises: ValueError when a split lacks a feature, an input has the wrong shape or type, or an
+      id lies outside its feature's vocabulary.
+
+    Example:
+      >>> from recops.features import SparseFeature
+      >>> part = Split({"item": [3, 1, 2]}, labels=[1, 0, 1], groups=[7, 7, 8])
+      >>> data = Dataset(part, part, part, [SparseFeature("item", vocabulary_size=3)])
+      >>> len(data.train)
+      3
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    features: Sequence[Feature]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "features", list(self.features))
+        self.check()
+
+    def check(self) -> None:
+        """Raise ValueError unless every split fits the features."""
+        for split_name in ("train", "validation", "test"):
+            inputs = getattr(self, split_name).inputs
+            for feature in self.features:
+                if feature.name not in inputs:
+                    raise ValueError(
+                        f"Dataset: the {split_name} split lacks the feature {feature.name!r}; "
+                        f"it has {', '.join(map(repr, inputs)) or 'no inputs'}"
+                    )
+                _check_values(feature, inputs[feature.name], split_name)
+
+
+def _check_values(feature: Feature, values: np.ndarray, split_name: str) -> None:
+    from recops.features import DenseFeature, SequenceFeature
+
+    where = f"Dataset: feature {feature.name!r} in the {split_name} split"
+    shapes: tuple[tuple[int, ...], ...] = ((),)
+    if isinstance(feature, DenseFeature):
+        # One number a row may come without an axis of its own.
+        shapes = ((feature.dimension,), ()) if feature.dimension == 1 else ((feature.dimension,),)
+    elif isinstance(feature, SequenceFeature):
+        sessions = () if feature.sessions is None else (feature.sessions,)
+        shapes = ((*sessions, feature.max_length),)
+    if values.shape[1:] not in shapes:
+        expected = ", ".join(map(str, ("N", *shapes[0])))
+        raise ValueError(f"{where}: expected shape [{expected}], got {list(values.shape)}")
+    if isinstance(feature, DenseFeature):
+        if not np.issubdtype(values.dtype, np.floating):
+            raise ValueError(f"{where}: expected float32, got {values.dtype}")
+        return
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"{where}: expected integer ids, got {values.dtype}")
+    if not values.size:
+        return
+    for bad in (int(values.min()), int(values.max())):
+        if not 0 <= bad <= feature.vocabulary_size:
+            raise ValueError(
+                f"{where}: id {bad} is outside 0..{feature.vocabulary_size} "
+                f"(vocabulary_size {feature.vocabulary_size}; 0 is unknown or padding)"
+            )
+
+
+def _input(name: str, values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim == 0:
+        raise ValueError(f"Split: {name!r} must have a first axis of rows, got a single number")
+    if np.issubdtype(array.dtype, np.integer):
+        # A cast would wrap an id beyond int32 into one that may pass for valid.
+        if array.size and not -(2**31) <= int(array.min()) <= int(array.max()) < 2**31:
+            raise ValueError(f"Split: {name!r} holds ids beyond int32, up to {int(array.max())}")
+        return _frozen(array.astype(np.int32))
+    if np.issubdtype(array.dtype, np.floating):
+        return _frozen(array.astype(np.float32))
+    raise ValueError(f"Split: {name!r} must hold integers or floats, got dtype {array.dtype}")
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    # Batches read a copy made once, so a later change in place would go unseen.
+    view = array.view()
+    view.flags.writeable = False
+    return view
