@@ -1,0 +1,276 @@
+"""Embedding layers: all fields of a batch from one table, and pooled bags of ids."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from recops import ops
+from recops._core import checks, compat
+from recops._core.compat import keras
+from recops.features import (
+    COMBINERS,
+    DenseFeature,
+    Feature,
+    SequenceFeature,
+    SparseFeature,
+    check,
+    from_config,
+    table_of,
+    tables,
+    to_config,
+)
+from recops.layers.base import OpLayer, positive
+from recops.ops.embedding.rows import bag_rows
+
+
+@compat.serializable
+class FusedEmbedding(OpLayer):
+    """Embeddings of all fields from one table: {name: ids} -> [B, F, D].
+
+    The tables of all features lie one below the other in a single weight, so that the sparse
+    features cost one gather, not one each. Features that share a table share its rows. A sequence
+    is pooled by its combiner over ids != 0 into one field. Fields stand in the order of `features`.
+
+    Args:
+      features: `SparseFeature`s and `SequenceFeature`s of one embedding_dim, or their configs.
+      embeddings_initializer, embeddings_regularizer: as in `keras.layers.Embedding`. A regularizer
+        reads the whole table in each step.
+      backend: which backend runs; None leaves the choice to recops.
+
+    Call: inputs is a dict with, for each feature's name, ids [B] of a sparse feature, [B, T] or
+    [B, K, T] of a sequence, int32 or int64; other keys are ignored. Returns [B, F, D] in the
+    compute dtype; an empty sequence gives zeros.
+
+    Raises: ValueError for a dense feature, unequal widths, or a name that the batch lacks;
+    InvalidArgumentError for an id beyond the vocabulary (NaN inside jit_compile=True).
+
+    Example:
+      >>> import numpy as np
+      >>> from recops.features import SequenceFeature, SparseFeature
+      >>> item = SparseFeature("item", 100, embedding_dim=4)
+      >>> history = SequenceFeature("seen", 100, max_length=3, embedding_dim=4, target="item")
+      >>> layer = FusedEmbedding([item, history])
+      >>> batch = {"item": np.array([7, 9]), "seen": np.array([[1, 2, 0], [0, 0, 0]])}
+      >>> layer(batch).shape, layer.count_params()
+      (TensorShape([2, 2, 4]), 404)
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Feature | dict[str, Any]],
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        *,
+        backend: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backend=backend, **kwargs)
+        self.features = tuple(check(from_config(features)))
+        self.embedding_dim = _one_width(self.features)
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = keras.regularizers.get(embeddings_regularizer)
+        self._starts, self.rows = _stack(self.features)
+
+    def build(self, input_shape: Any = None) -> None:
+        self.embeddings = compat.add_table(
+            self,
+            name="embeddings",
+            shape=(self.rows, self.embedding_dim),
+            initializer=self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+        )
+        self.built = True
+
+    def call(self, inputs: Mapping[str, Any]) -> tf.Tensor:
+        table = compat.variable(self.embeddings)
+        sparse = self._sparse(table, inputs)
+        fields = []
+        for kind, run in _runs(self.features):
+            if kind is SparseFeature:
+                fields.append(next(sparse))
+            else:
+                fields += [self._pooled(table, inputs, feature)[:, None] for feature in run]
+        joined = fields[0] if len(fields) == 1 else tf.concat(fields, axis=1)  # [B, F, D]
+        return tf.cast(joined, self.compute_dtype)
+
+    def _sparse(self, table: Any, inputs: Mapping[str, Any]) -> Iterable[tf.Tensor]:
+        """One gather for all sparse features, cut where a sequence stands between them."""
+        features = [f for f in self.features if isinstance(f, SparseFeature)]
+        if not features:
+            return iter(())
+        ids = _one_dtype([self._ids(inputs, feature, "B") for feature in features])
+        offsets = np.array([self._starts[feature.name] for feature in features], np.int64)
+        found = ops.embedding_lookup(
+            table, tf.stack(ids, axis=1), offsets, backend=self.backend or "auto"
+        )
+        runs = [len(list(run)) for kind, run in _runs(self.features) if kind is SparseFeature]
+        return iter([found] if len(runs) == 1 else tf.split(found, runs, axis=1))
+
+    def _pooled(self, table: Any, inputs: Mapping[str, Any], feature: SequenceFeature) -> tf.Tensor:
+        ids = self._ids(inputs, feature, "B T" if feature.sessions is None else "B K T")
+        if feature.sessions is not None:
+            ids = tf.reshape(ids, [-1, feature.sessions * feature.max_length])
+        ids = known_ids(f"{type(self).__name__}({feature.name!r})", ids, feature.vocabulary_size)
+        rows = tf.where(ids >= 0, ids + self._starts[feature.name], -1)
+        return ops.embedding_bag(
+            table, rows, ids != 0, None, feature.combiner, backend=self.backend or "auto"
+        )
+
+    def _ids(self, inputs: Mapping[str, Any], feature: Feature, axes: str) -> tf.Tensor:
+        if feature.name not in inputs:
+            raise ValueError(
+                f"{type(self).__name__}: the batch lacks the feature {feature.name!r}; it has "
+                f"{', '.join(map(repr, inputs)) or 'nothing'}"
+            )
+        return checks.ids(type(self).__name__, repr(feature.name), inputs[feature.name], axes)
+
+    def compute_output_shape(self, input_shape: Mapping[str, Any]) -> tuple[int | None, ...]:
+        return (input_shape[self.features[0].name][0], len(self.features), self.embedding_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "features": to_config(self.features),
+            "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
+            "embeddings_regularizer": keras.regularizers.serialize(self.embeddings_regularizer),
+        }
+
+
+def _runs(features: Sequence[Feature]) -> Iterable[tuple[type, Iterable[Feature]]]:
+    return itertools.groupby(features, key=type)
+
+
+def _one_width(features: Sequence[Feature]) -> int:
+    """The embedding_dim of all features."""
+    for feature in features:
+        if isinstance(feature, DenseFeature):
+            raise ValueError(
+                f"FusedEmbedding: {feature.name!r} is a DenseFeature, which has no embedding; "
+                f"leave it out and concatenate its values after the embeddings"
+            )
+    widths = {feature.name: feature.embedding_dim for feature in features}
+    if len(set(widths.values())) > 1:
+        raise ValueError(
+            f"FusedEmbedding: all features must have one embedding_dim to stand in one table, got "
+            f"{', '.join(f'{name!r}: {width}' for name, width in widths.items())}"
+        )
+    return features[0].embedding_dim
+
+
+def _stack(features: Sequence[Feature]) -> tuple[dict[str, int], int]:
+    """First row of each feature's table, and the rows of all tables together.
+
+    Tables that only sequences read come first: then a sparse field's rows end where the next one's
+    begin, which is how `embedding_lookup` knows an id beyond its vocabulary.
+    """
+    read_by_sparse = {table_of(f, features) for f in features if isinstance(f, SparseFeature)}
+    sizes = sorted(tables(features).items(), key=lambda item: item[0] in read_by_sparse)
+    first, rows = {}, 0
+    for table, size in sizes:
+        first[table] = rows
+        rows += size
+    return {feature.name: first[table_of(feature, features)] for feature in features}, rows
+
+
+def known_ids(where: str, ids: tf.Tensor, vocabulary_size: int) -> tf.Tensor:
+    """Ids [B, T] that the vocabulary has; another raises, or is -1 inside jit_compile=True.
+
+    An op on a table of many features knows its end only, and would read another feature's row.
+    """
+    ids, valid = bag_rows(where, ids, tf.constant(vocabulary_size + 1))
+    return tf.where(valid, ids, -1)
+
+
+def _one_dtype(ids: list[tf.Tensor]) -> list[tf.Tensor]:
+    if len({tensor.dtype for tensor in ids}) == 1:
+        return ids
+    return [tf.cast(tensor, tf.int64) for tensor in ids]
+
+
+@compat.serializable
+class EmbeddingBag(OpLayer):
+    """Pooled embedding of a list of ids: [B, T] -> [B, D]. See `recops.ops.embedding_bag`.
+
+    Args:
+      vocabulary_size: number of real ids V; the table has V + 1 rows, ids run 0..V.
+      embedding_dim: D.
+      combiner: "mean", "sum" or "sqrtn".
+      mask_zero: where no mask is given, id 0 is padding and takes no part.
+      embeddings_initializer, embeddings_regularizer: as in `keras.layers.Embedding`.
+      backend: which backend runs; None leaves the choice to recops.
+
+    Call: inputs [B, T], int32 or int64; mask [B, T] bool, True = keep, or None; weights [B, T]
+    float, or None. Returns [B, D] in the compute dtype; an empty bag gives zeros.
+
+    Example:
+      >>> import numpy as np
+      >>> bag = EmbeddingBag(vocabulary_size=9, embedding_dim=2, embeddings_initializer="ones")
+      >>> bag(np.array([[3, 4, 0], [0, 0, 0]])).numpy()
+      array([[1., 1.],
+             [0., 0.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        embedding_dim: int,
+        combiner: str = "mean",
+        mask_zero: bool = True,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        *,
+        backend: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backend=backend, **kwargs)
+        positive(self, vocabulary_size=vocabulary_size, embedding_dim=embedding_dim)
+        self.vocabulary_size = vocabulary_size
+        self.embedding_dim = embedding_dim
+        self.combiner = checks.choice("EmbeddingBag", "combiner", combiner, COMBINERS)
+        self.mask_zero = mask_zero
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = keras.regularizers.get(embeddings_regularizer)
+
+    def build(self, input_shape: Any = None) -> None:
+        self.embeddings = compat.add_table(
+            self,
+            name="embeddings",
+            shape=(self.vocabulary_size + 1, self.embedding_dim),
+            initializer=self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+        )
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any = None, weights: Any = None) -> tf.Tensor:
+        ids = checks.ids("EmbeddingBag", "inputs", inputs, "B T")
+        if mask is None and self.mask_zero:
+            mask = ids != 0
+        table = compat.variable(self.embeddings)
+        if weights is not None:
+            weights = tf.cast(weights, table.dtype)
+        pooled = ops.embedding_bag(
+            table, ids, mask, weights, self.combiner, backend=self.backend or "auto"
+        )
+        return tf.cast(pooled, self.compute_dtype)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        return None
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        return (input_shape[0], self.embedding_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "embedding_dim": self.embedding_dim,
+            "combiner": self.combiner,
+            "mask_zero": self.mask_zero,
+            "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
+            "embeddings_regularizer": keras.regularizers.serialize(self.embeddings_regularizer),
+        }

@@ -1,0 +1,26 @@
+"""Models from the papers, each a function of features and options that returns a keras.Model."""
+
+from recops.models.afm import AFM
+from recops.models.catalogue import CATALOGUE, Entry
+from recops.models.dcn import DCN
+from recops.models.deepfm import DeepFM
+from recops.models.ffm import FFM
+from recops.models.fibinet import FiBiNET
+from recops.models.fm import FM
+from recops.models.nfm import NFM
+from recops.models.pnn import PNN
+from recops.models.wide_deep import WideDeep
+
+__all__ = [
+    "AFM",
+    "CATALOGUE",
+    "DCN",
+    "FFM",
+    "FM",
+    "NFM",
+    "PNN",
+    "DeepFM",
+    "Entry",
+    "FiBiNET",
+    "WideDeep",
+]

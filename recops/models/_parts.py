@@ -1,0 +1,159 @@
+"""What the models are made of: inputs, embeddings, hidden layers, logits and the head."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from recops._core import checks
+from recops._core.compat import keras
+from recops.features import DenseFeature, Feature, SequenceFeature, check, inputs
+from recops.layers import MLP, FusedEmbedding, Linear
+
+_HEADS = {"binary": "sigmoid", "regression": "linear"}
+
+
+class Parts:
+    """A model in the making.
+
+    Sparse and sequence features are its fields, dense features its numbers; sampled negatives
+    (`negative_of`) train other models and are left out.
+
+    Args:
+      name: of the model, for messages and `keras.Model.name`.
+      features: of `recops.features`.
+      min_fields: how many fields the model needs to interact.
+      task: "binary" (a probability) or "regression" (any real number).
+      seed: makes all initial weights and dropout masks reproducible; None draws new ones.
+      backend: of all layers.
+      l2_embedding: L2 penalty of the embeddings; 0 keeps their gradient sparse.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        features: Sequence[Feature],
+        *,
+        min_fields: int = 0,
+        task: str = "binary",
+        seed: int | None = None,
+        backend: str | None = None,
+        l2_embedding: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.features = [f for f in check(features) if not _is_negatives(f)]
+        self.numbers = [f for f in self.features if isinstance(f, DenseFeature)]
+        self.fields = [f for f in self.features if f not in self.numbers]
+        if len(self.fields) < max(min_fields, 0 if self.numbers else 1):
+            raise ValueError(
+                f"{name}: needs at least {max(min_fields, 1)} sparse or sequence features, got "
+                f"{len(self.fields)}: {', '.join(f.name for f in self.fields) or 'none'}"
+            )
+        self.task = checks.choice(name, "task", task, tuple(_HEADS))
+        self.backend = backend
+        self.l2_embedding = l2_embedding
+        self.inputs = inputs(self.features)
+        self._random = None if seed is None else random.Random(seed)
+
+    def seed(self) -> int | None:
+        """The next seed, or None for a model without one."""
+        return None if self._random is None else self._random.randrange(2**31 - 1024)
+
+    def glorot(self) -> Any:
+        """Initializer of a kernel."""
+        return keras.initializers.GlorotUniform(seed=self.seed())
+
+    def embeddings(self, name: str = "embedding", width: int | None = None) -> Any:
+        """Embeddings of all fields, [B, F, D]; `width` stands in for the features' own D."""
+        fields = [replace(f, embedding_dim=width) if width else f for f in self.fields]
+        layer = FusedEmbedding(
+            fields,
+            embeddings_initializer=keras.initializers.RandomUniform(seed=self.seed()),
+            embeddings_regularizer=l2(self.l2_embedding),
+            backend=self.backend,
+            name=name,
+        )
+        return layer({feature.name: self.inputs[feature.name] for feature in self.fields})
+
+    def vector(self) -> Any:
+        """All features in one vector: flat embeddings, then numbers. [B, F D + n]"""
+        flat = keras.layers.Flatten()(self.embeddings()) if self.fields else None
+        return self.with_numbers(flat)
+
+    def with_numbers(self, x: Any) -> Any:
+        """`x` [B, n] (or None) with the numbers of the dense features behind it."""
+        return join(x, *(self.inputs[feature.name] for feature in self.numbers))
+
+    def linear(self, l1: float = 0.0, l2: float = 0.0) -> Any:
+        """First-order logit of all features, with the bias of the model. [B, 1]"""
+        layer = Linear(
+            self.features,
+            l1=l1,
+            l2=l2,
+            kernel_initializer=self.glorot(),
+            backend=self.backend,
+            name="linear",
+            dtype="float32",
+        )
+        return layer(self.inputs)
+
+    def hidden(
+        self,
+        x: Any,
+        units: Sequence[int],
+        activation: Any,
+        dropout: float | Sequence[float],
+        l2: float,
+        **options: Any,
+    ) -> Any:
+        """`x` through the hidden layers, if there are any."""
+        if not units:
+            return x
+        mlp = MLP(
+            units,
+            activation,
+            dropout,
+            l2=l2,
+            seed=self.seed(),
+            backend=self.backend,
+            name="hidden",
+            **options,
+        )
+        return mlp(x)
+
+    def logit(self, x: Any, use_bias: bool, name: str, penalty: float = 0.0) -> Any:
+        """`x` [B, n] weighed into one number without activation, in float32. [B, 1]"""
+        dense = keras.layers.Dense(
+            1,
+            use_bias=use_bias,
+            kernel_initializer=self.glorot(),
+            kernel_regularizer=l2(penalty),
+            name=name,
+            dtype="float32",
+        )
+        return dense(x)
+
+    def model(self, *logits: Any) -> Any:
+        """The model whose logits are added and then pass one head."""
+        total = logits[0]
+        if len(logits) > 1:
+            total = keras.layers.Add(name="logit", dtype="float32")(list(logits))
+        head = keras.layers.Activation(_HEADS[self.task], name="output", dtype="float32")
+        return keras.Model(self.inputs, head(total), name=self.name)
+
+
+def join(*tensors: Any) -> Any:
+    """The tensors [B, n] that are not None, side by side."""
+    present = [tensor for tensor in tensors if tensor is not None]
+    return present[0] if len(present) == 1 else keras.layers.Concatenate()(present)
+
+
+def l2(weight: float) -> Any:
+    """An L2 penalty, or None: even a penalty of 0 would read all weights."""
+    return keras.regularizers.L2(weight) if weight else None
+
+
+def _is_negatives(feature: Feature) -> bool:
+    return isinstance(feature, SequenceFeature) and feature.negative_of is not None

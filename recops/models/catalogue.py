@@ -1,0 +1,70 @@
+"""The models by name, with their papers and the data that each needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from recops.models.afm import AFM
+from recops.models.dcn import DCN
+from recops.models.deepfm import DeepFM
+from recops.models.ffm import FFM
+from recops.models.fibinet import FiBiNET
+from recops.models.fm import FM
+from recops.models.nfm import NFM
+from recops.models.pnn import PNN
+from recops.models.wide_deep import WideDeep
+
+_ANY = "any features"
+_FIELDS = "two or more sparse or sequence features of one embedding_dim; dense ones optional"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that can be trained.
+
+    Args:
+      name: of the builder in `recops.models`.
+      build: (features, **options) -> keras.Model.
+      paper: where it comes from.
+      needs: the features that it takes, in words.
+      task: task of the data sets of `recops.data` that has them.
+    """
+
+    name: str
+    build: Callable[..., Any]
+    paper: str
+    needs: str
+    task: str = "ranking"
+
+
+CATALOGUE: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry("FM", FM, "Rendle, Factorization Machines, ICDM 2010", _FIELDS),
+        Entry(
+            "FFM",
+            FFM,
+            "Juan et al., Field-aware Factorization Machines for CTR Prediction, RecSys 2016",
+            "two or more sparse or sequence features; dense ones optional",
+        ),
+        Entry(
+            "WideDeep",
+            WideDeep,
+            "Cheng et al., Wide & Deep Learning for Recommender Systems, DLRS 2016",
+            _ANY,
+        ),
+        Entry(
+            "DCN",
+            DCN,
+            "Wang et al., Deep & Cross Network, ADKDD 2017; DCN V2, WWW 2021",
+            _ANY,
+        ),
+        Entry("DeepFM", DeepFM, "Guo et al., DeepFM, IJCAI 2017", _FIELDS),
+        Entry("NFM", NFM, "He & Chua, Neural Factorization Machines, SIGIR 2017", _FIELDS),
+        Entry("AFM", AFM, "Xiao et al., Attentional Factorization Machines, IJCAI 2017", _FIELDS),
+        Entry("PNN", PNN, "Qu et al., Product-based Neural Networks, ICDM 2016", _FIELDS),
+        Entry("FiBiNET", FiBiNET, "Huang et al., FiBiNET, RecSys 2019", _FIELDS),
+    )
+}

@@ -1,0 +1,164 @@
+"""What every layer must do, generated from `specs.SPECS`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import recops
+from recops import layers
+from recops._core.compat import keras
+from tests.layers.specs import SPECS, everything, keras_inputs
+
+POLICIES = {"float32": 1e-5, "mixed_bfloat16": 6e-2, "mixed_float16": 8e-3}
+
+each_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+
+
+def plain(tensor):
+    return tf.cast(tensor, tf.float64).numpy()
+
+
+def close(got, want, tolerance):
+    got, want = plain(got), plain(want)
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, atol=tolerance * max(1.0, np.abs(want).max()), rtol=0)
+
+
+def rng():
+    return np.random.default_rng(3)
+
+
+def test_every_public_layer_has_a_spec():
+    made = {type(spec.make()).__name__ for spec in SPECS}
+    assert made == set(layers.__all__)
+
+
+@each_spec
+def test_config_round_trip(spec):
+    layer = spec.make(name="some", dtype="mixed_bfloat16", backend="reference")
+    config = layer.get_config()
+    json.dumps(config)
+    again = type(layer).from_config(config)
+    assert again.get_config() == config
+    assert (again.name, again.backend, again.compute_dtype) == ("some", "reference", "bfloat16")
+    x = spec.inputs(rng())
+    layer(x), again(x)
+    assert [w.shape for w in again.weights] == [w.shape for w in layer.weights]
+
+
+@each_spec
+def test_symbolic_shape_is_the_real_shape(spec):
+    x = spec.inputs(rng())
+    layer = spec.make()
+    symbolic = layer(keras_inputs(x))
+    real = layer(x)
+    assert tuple(symbolic.shape) == (None, *real.shape[1:])
+    shapes = {k: v.shape for k, v in x.items()} if isinstance(x, dict) else x.shape
+    assert tuple(spec.make().compute_output_shape(shapes)) == tuple(real.shape)
+
+
+@each_spec
+def test_layer_is_its_op(spec):
+    x = spec.inputs(rng())
+    layer = spec.make()
+    close(layer(x), spec.expected(layer, x), 1e-5)
+
+
+@each_spec
+@pytest.mark.parametrize("policy", POLICIES)
+def test_dtype_policy(spec, policy):
+    x = spec.inputs(rng())
+    layer = spec.make(dtype=policy)
+    y = layer(x)
+    assert y.dtype.name == layer.compute_dtype == policy.removeprefix("mixed_")
+    assert all(tf.as_dtype(w.dtype) == tf.float32 for w in layer.trainable_weights)
+    close(y, spec.expected(layer, x), POLICIES[policy])
+
+
+@each_spec
+def test_backends_agree_and_an_unknown_one_raises(spec):
+    x = spec.inputs(rng())
+    reference, fast = spec.make(backend="reference"), spec.make(backend="xla")
+    y = reference(x)
+    fast(x)
+    fast.set_weights(reference.get_weights())
+    close(fast(x), y, 1e-5)
+    with pytest.raises(ValueError, match="auto, cpp, xla, reference"):
+        spec.make(backend="cuda")
+
+
+@pytest.mark.parametrize("spec", [s for s in SPECS if s.masked], ids=lambda spec: spec.name)
+def test_what_is_masked_changes_nothing_kept(spec):
+    x = spec.inputs(rng())
+    mask = np.arange(x.shape[1])[None] < np.array([1, 2, 3, 4, 5, 3])[:, None]
+    other = x.copy()
+    other[~mask] = 9 if x.dtype.kind == "i" else np.nan
+    layer = spec.make()
+    kept = mask if x.ndim == 3 else slice(None)
+    y = plain(spec.masked(layer, x, tf.constant(mask)))[kept]
+    assert np.isfinite(y).all()
+    np.testing.assert_array_equal(plain(spec.masked(layer, other, tf.constant(mask)))[kept], y)
+    # Without the mask the same change is seen, or this test could not fail.
+    assert not np.array_equal(plain(layer(other)), plain(layer(x)))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The model of all layers after one step from the same weights, jit off and on."""
+    model, arrays = everything()
+    start = model.get_weights()
+    target = np.ones((6, model.output_shape[1]), np.float32)
+    steps = {}
+    for jit in (False, True):
+        model.set_weights(start)
+        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit)
+        history = model.fit(arrays, target, batch_size=6, epochs=1, shuffle=False, verbose=0)
+        steps[jit] = (history.history["loss"][0], model.get_weights())
+    return model, arrays, start, steps
+
+
+def test_one_fit_step_jit_on_and_off(trained):
+    model, _, start, steps = trained
+    (loss, weights), (jit_loss, jit_weights) = steps[False], steps[True]
+    assert np.isfinite(loss)
+    assert jit_loss == pytest.approx(loss, rel=1e-5)
+    named = zip(model.weights, start, weights, jit_weights)
+    for weight, before, after, after_jit in named:
+        np.testing.assert_allclose(after_jit, after, atol=1e-5, err_msg=str(weight))
+        # A step moves every float weight; the seeds of dropout are the integers.
+        assert after.dtype.kind != "f" or not np.array_equal(before, after), weight
+
+
+_RELOAD = """
+import sys
+import numpy as np
+import recops
+import tensorflow as tf
+model = tf.keras.models.load_model(sys.argv[1])
+arrays = dict(np.load(sys.argv[2]))
+expected = arrays.pop("expected")
+np.testing.assert_allclose(model.predict(arrays, verbose=0), expected, atol=1e-6)
+"""
+
+
+def test_reload_in_a_fresh_process(trained, tmp_path):
+    model, arrays, _, _ = trained
+    model.save(tmp_path / "all.keras")
+    expected = model.predict(arrays, verbose=0)
+    np.savez(tmp_path / "batch.npz", expected=expected, **arrays)
+    command = [sys.executable, "-c", _RELOAD, tmp_path / "all.keras", tmp_path / "batch.npz"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_context_chooses_for_a_layer_without_backend():
+    x = np.ones((2, 3, 4), np.float32)
+    with recops.backend("reference"):
+        fn = tf.function(layers.FM().call).get_concrete_function(x)
+    assert any("reference" in op.name for op in fn.graph.get_operations())

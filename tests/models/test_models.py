@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recops import models
+from recops._core.compat import keras, variable
+from recops.features import DenseFeature, SequenceFeature, SparseFeature
+from recops.layers import Linear
+from recops.models import CATALOGUE
+from tests.models.planted import FEATURES, ITEM, PLACE, SMALL, USER, WORDS, auc, data
+
+each_model = pytest.mark.parametrize("name", SMALL)
+PAIRWISE = [name for name in SMALL if name not in ("WideDeep", "DCN")]
+
+
+def build(name, features=FEATURES, **options):
+    return CATALOGUE[name].build(features, **{**SMALL[name], "seed": 1, **options})
+
+
+def fit(model, epochs):
+    batch, labels = data(2048)
+    model.compile(keras.optimizers.Adam(0.02), "binary_crossentropy", jit_compile=False)
+    history = model.fit(batch, labels, batch_size=128, epochs=epochs, shuffle=False, verbose=0)
+    return history.history["loss"]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Each model and its losses, trained once for all tests."""
+    cache = {}
+
+    def get(name):
+        if name not in cache:
+            model = build(name, backend="xla")
+            cache[name] = model, fit(model, 6)
+        return cache[name]
+
+    return get
+
+
+def test_the_catalogue_is_complete():
+    assert set(CATALOGUE) == set(SMALL)
+    assert {*CATALOGUE, "CATALOGUE", "Entry"} == set(models.__all__)
+    for name, entry in CATALOGUE.items():
+        assert entry.build is getattr(models, name)
+        assert entry.name == name
+        assert entry.paper
+        assert entry.needs
+
+
+@each_model
+def test_learns_what_a_linear_model_cannot(name, trained):
+    model, losses = trained(name)
+    batch, labels = data(512, seed=1)
+    assert losses[-1] < losses[0]
+    assert auc(labels, model.predict(batch, batch_size=512, verbose=0)) > 0.95
+
+
+def test_a_linear_model_cannot():
+    inputs = {feature.name: feature.input() for feature in FEATURES}
+    logit = Linear(FEATURES)(inputs)
+    model = keras.Model(inputs, keras.layers.Activation("sigmoid")(logit))
+    fit(model, 6)
+    batch, labels = data(512, seed=1)
+    assert auc(labels, model.predict(batch, batch_size=512, verbose=0)) < 0.8
+
+
+@each_model
+def test_same_seed_same_losses_and_backends_agree(name, trained):
+    _, losses = trained(name)
+    model = build(name, backend="reference")
+    assert fit(model, 2) == pytest.approx(losses[:2], rel=1e-3)
+
+
+@each_model
+def test_seeds_decide_the_initial_weights(name):
+    one, two, other = (build(name, seed=seed).get_weights() for seed in (5, 5, 6))
+    for a, b in zip(one, two):
+        np.testing.assert_array_equal(a, b)
+    drawn = [np.std(w) > 0 for w in one]
+    assert [not np.array_equal(a, c) for a, c in zip(one, other)] == drawn
+    values = [float(w.ravel()[0]) for w, d in zip(one, drawn) if d]
+    assert len(set(values)) == len(values)
+
+
+@each_model
+def test_logits_are_added_and_then_one_sigmoid(name, trained):
+    model, _ = trained(name)
+    batch, _ = data(64, seed=2)
+    added = [layer for layer in model.layers if layer.name == "logit"]
+    logits = added[0].input if added else [model.get_layer("output").input]
+    assert [tuple(logit.shape) for logit in logits] == [(None, 1)] * len(logits)
+    probe = keras.Model(model.input, [*logits, model.output])
+    *parts, output = probe.predict(batch, verbose=0)
+    np.testing.assert_allclose(output, 1 / (1 + np.exp(-sum(parts))), rtol=1e-5, atol=1e-6)
+    assert not model.get_layer("output").weights
+    # One bias in all: two would be the same parameter twice.
+    last = [layer for layer in model.layers if layer.count_params() and _gives(layer, logits)]
+    assert sum(getattr(layer, "bias", None) is not None for layer in last) == 1
+
+
+def _gives(layer, logits):
+    return any(layer.output is logit for logit in logits)
+
+
+# 39 rows of 4 fields of width 4 and 2 numbers: x has 18 columns, the linear part 42 weights.
+ROWS, EMBEDDINGS, LINEAR, X = 39, 39 * 4, 39 + 2 + 1, 18
+HIDDEN = {n: n * 16 + 16 + 16 * 8 + 8 for n in (6, X, 2 * 6 * 4 + 2)}
+COUNTS = [
+    ("FM", {}, LINEAR + EMBEDDINGS),
+    ("FM", {"embedding_dim": 7}, LINEAR + ROWS * 7),
+    ("FFM", {}, LINEAR + ROWS * 4 * 3),
+    ("WideDeep", {"crosses": ()}, LINEAR + EMBEDDINGS + HIDDEN[X] + 8),
+    ("WideDeep", {}, LINEAR + 13 * 13 + EMBEDDINGS + HIDDEN[X] + 8),
+    ("WideDeep", {"wide": "fm", "crosses": ()}, LINEAR + 2 * EMBEDDINGS + HIDDEN[X] + 8),
+    ("DCN", {}, EMBEDDINGS + 2 * 2 * X + HIDDEN[X] + X + 8 + 1),
+    ("DCN", {"parameterization": "matrix"}, EMBEDDINGS + 2 * X * (X + 1) + HIDDEN[X] + X + 8 + 1),
+    ("DCN", {"hidden_units": ()}, EMBEDDINGS + 2 * 2 * X + X + 1),
+    ("DeepFM", {}, EMBEDDINGS + X + HIDDEN[X] + 8 + 1),
+    ("NFM", {}, LINEAR + EMBEDDINGS + 4 * 6 + HIDDEN[6] + 8),
+    ("NFM", {"use_bn": False}, LINEAR + EMBEDDINGS + HIDDEN[6] + 8),
+    ("AFM", {}, LINEAR + EMBEDDINGS + 4 * 8 + 2 * 8 + 4),
+    ("AFM", {"pooling": "avg"}, LINEAR + EMBEDDINGS + 4),
+    (
+        "AFM",
+        {"use_dnn": True, "hidden_units": [16, 8]},
+        LINEAR + EMBEDDINGS + 4 * 8 + 2 * 8 + 4 * 6 + HIDDEN[6] + 8,
+    ),
+    ("PNN", {"product": "inner"}, EMBEDDINGS + 16 * 16 + 16 + 6 * 16 + 18 * 8 + 8 + 9),
+    (
+        "PNN",
+        {"product": "inner", "pairs": "full"},
+        EMBEDDINGS + 16 * 16 + 16 + 16 * 16 + 18 * 8 + 8 + 9,
+    ),
+    ("PNN", {"product": "outer"}, EMBEDDINGS + 16 * 16 + 16 + 16 * 16 + 18 * 8 + 8 + 9),
+    ("PNN", {}, EMBEDDINGS + 16 * 16 + 16 + 6 * 16 + 16 * 16 + 18 * 8 + 8 + 9),
+    *(
+        (
+            "FiBiNET",
+            {"bilinear_type": kind},
+            LINEAR + EMBEDDINGS + 2 * 4 + 2 * matrices * 16 + HIDDEN[50] + 8,
+        )
+        for kind, matrices in (("all", 1), ("each", 3), ("interaction", 6))
+    ),
+    (
+        "FiBiNET",
+        {"layer_norm": True, "use_linear": False, "reduction_ratio": 2},
+        EMBEDDINGS + 2 * 8 + 2 * 6 * 16 + 2 * 8 + HIDDEN[50] + 8 + 1,
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "count"), COUNTS)
+def test_parameter_counts(name, options, count):
+    assert build(name, **options).count_params() == count
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("WideDeep", {"wide": "fm", "activation": "dice", "dropout": [0.1, 0.2]}),
+        ("DCN", {"parameterization": "matrix", "l2_cross": 1e-4}),
+        ("AFM", {"pooling": "avg"}),
+        ("AFM", {"pooling": "max", "use_dnn": True, "hidden_units": [8]}),
+        ("PNN", {"product": "inner", "pairs": "full", "activation": "prelu", "dropout": 0.1}),
+        ("FiBiNET", {"squeeze": "max", "layer_norm": True, "residual": True, "use_linear": False}),
+    ],
+)
+def test_options_run_and_reach_every_weight(name, options):
+    model = build(name, **options)
+    batch, labels = data(256)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((model(batch, training=True) - labels) ** 2)
+    gradients = tape.gradient(loss, [variable(w) for w in model.trainable_weights])
+    for weight, gradient in zip(model.trainable_weights, gradients):
+        assert gradient is not None, weight
+        assert np.isfinite(tf.convert_to_tensor(gradient)).all(), weight
+
+
+def test_afm_poolings_are_what_they_say():
+    batch, _ = data(8)
+    for pooling, reduce in (("avg", np.mean), ("max", np.max)):
+        model = build("AFM", pooling=pooling)
+        pooled = keras.Model(model.input, model.get_layer("deep").input)
+        embeddings = keras.Model(model.input, model.get_layer("embedding").output)
+        e = embeddings.predict(batch, verbose=0)
+        pairs = np.stack([e[:, i] * e[:, j] for i in range(4) for j in range(i + 1, 4)], axis=1)
+        want = reduce(pairs, axis=1)
+        np.testing.assert_allclose(pooled.predict(batch, verbose=0), want, rtol=1e-4, atol=1e-7)
+
+
+@each_model
+def test_regression_leaves_the_logit_as_it_is(name):
+    model = build(name, task="regression")
+    for weight in model.weights:
+        if "bias" in (getattr(weight, "path", "") or weight.name):
+            weight.assign(tf.fill(weight.shape, 50.0))
+    batch, _ = data(4)
+    y = model.predict(batch, verbose=0)
+    assert y.shape == (4, 1)
+    assert y.dtype == np.float32
+    assert np.abs(y).max() > 1
+
+
+@each_model
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_gives_float32_probabilities(name, policy):
+    batch, _ = data(32)
+    want = build(name)(batch)
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        got = build(name)(batch)
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+    assert got.dtype == tf.float32
+    np.testing.assert_allclose(got, want, atol=2e-2)
+
+
+_RELOAD = """
+import sys
+from pathlib import Path
+import numpy as np
+import recops
+import tensorflow as tf
+batch = dict(np.load(Path(sys.argv[1], "batch.npz")))
+for path in sorted(Path(sys.argv[1]).glob("*.keras")):
+    model = tf.keras.models.load_model(path)
+    want = np.load(path.with_suffix(".npy"))
+    np.testing.assert_allclose(model.predict(batch, verbose=0), want, atol=1e-6, err_msg=path.name)
+    print(path.stem)
+"""
+
+
+def test_all_reload_in_a_fresh_process_and_predict_the_same(trained, tmp_path):
+    batch, _ = data(32, seed=3)
+    np.savez(tmp_path / "batch.npz", **batch)
+    for name in SMALL:
+        model, _ = trained(name)
+        model.save(tmp_path / f"{name}.keras")
+        np.save(tmp_path / f"{name}.npy", model.predict(batch, verbose=0))
+    command = [sys.executable, "-c", _RELOAD, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == sorted(SMALL)
+
+
+def test_embedding_gradients_stay_sparse_without_a_penalty():
+    batch, _ = data(8)
+    for penalty, kind in ((0.0, tf.IndexedSlices), (1e-3, tf.Tensor)):
+        model = build("DeepFM", l2_embedding=penalty)
+        table = model.get_layer("embedding").embeddings
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(batch)) + sum(model.losses)
+        assert isinstance(tape.gradient(loss, variable(table)), kind)
+
+
+@each_model
+def test_sequences_alone_are_fields(name):
+    seen = SequenceFeature("seen", 12, 3, 4, combiner="sum", embedding_name="item")
+    options = {"crosses": ()} if name == "WideDeep" else {}
+    model = build(name, [WORDS, seen], **options)
+    ids = np.array([[1, 2, 0]], np.int32)
+    assert model({"words": ids, "seen": ids}).shape == (1, 1)
+
+
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_too_few_fields_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: needs at least 2 sparse.* got 1: user"):
+        build(name, [USER, PLACE])
+    with pytest.raises(ValueError, match=f"{name}: needs at least 2 sparse.* got 0: none"):
+        build(name, [PLACE])
+
+
+@pytest.mark.parametrize("name", ["WideDeep", "DCN"])
+def test_numbers_alone_are_enough_where_nothing_is_paired(name):
+    model = CATALOGUE[name].build([PLACE, DenseFeature("age")])
+    assert model({"place": np.ones((3, 2)), "age": np.ones((3, 1))}).shape == (3, 1)
+    with pytest.raises(ValueError, match="at least one feature"):
+        CATALOGUE[name].build([])
+
+
+def test_sampled_negatives_are_no_input():
+    seen = SequenceFeature("seen", 12, 3, 4, target="item")
+    negatives = SequenceFeature("unseen", 12, 3, 4, negative_of="seen")
+    model = models.DeepFM([ITEM, seen, negatives])
+    assert set(model.input) == {"item", "seen"}
+    with pytest.raises(ValueError, match="DCN: needs at least 1 sparse or sequence features"):
+        models.DCN([negatives])
+
+
+def test_wrong_options_say_what_is_allowed():
+    for name, options, said in [
+        ("FM", {"task": "rank"}, "FM: task must be one of binary, regression, got 'rank'"),
+        ("PNN", {"product": "cross"}, "product must be one of inner, outer, both"),
+        ("PNN", {"hidden_units": ()}, "PNN: hidden_units must name at least"),
+        ("AFM", {"pooling": "sum"}, "pooling must be one of att, avg, max"),
+        ("WideDeep", {"wide": "deep"}, "wide must be one of linear, fm"),
+        ("DeepFM", {"backend": "cuda"}, "auto, cpp, xla, reference, got 'cuda'"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            build(name, **options)
+    with pytest.raises(ValueError, match="one embedding_dim"):
+        build("DeepFM", [USER, SparseFeature("city", 9, 8)])
+
+
+def test_a_batch_without_a_feature_is_told_which():
+    batch, _ = data(4)
+    del batch["item"]
+    with pytest.raises(ValueError, match="item"):
+        build("FM")(batch)
