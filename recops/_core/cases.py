@@ -25,6 +25,8 @@ class Case:
       tags: "test" (small, compared with the oracle), "bench" (real size), "smoke" (a bench
         case small enough to run each time).
       flops: multiplications and additions of the formula and of its gradient.
+      rows_read: for a table, the number of its rows that are read, and that get a gradient; all of
+        an argument counts otherwise.
     """
 
     op: str
@@ -33,6 +35,7 @@ class Case:
     tags: frozenset[str]
     options: Mapping[str, Any] = field(default_factory=dict)
     flops: tuple[float, float] = (0.0, 0.0)
+    rows_read: Mapping[str, int] = field(default_factory=dict)
 
     def arrays(self, dtype: str = "float64", seed: int = 0) -> dict[str, Any]:
         """The array arguments, floats rounded to `dtype`."""

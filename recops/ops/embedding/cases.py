@@ -43,16 +43,22 @@ def _bag(
     return make
 
 
-def _case(op: str, name: str, inputs: Inputs, tag: str, adds: float = 0.0, **options: Any) -> Case:
-    return Case(op, name, inputs, tagged(tag), options, (adds, adds))
+def _case(
+    op: str, name: str, inputs: Inputs, tag: str, rows: int = 0, adds: float = 0, **options: Any
+) -> Case:
+    """`rows` of the table are read; each direction makes `adds` multiplications and additions."""
+    read = {"table": rows} if rows else {}
+    return Case(op, name, inputs, tagged(tag), options, (adds, adds), read)
 
 
 CASES: list[Case] = [
     _case("embedding_lookup", "three_fields", _lookup(4, [3, 5, 2], 3), "test"),
     _case("embedding_lookup", "one_table", _lookup(3, [3, 4], 5, offsets=False), "test"),
     _case("embedding_lookup", "one_row", _lookup(1, [6], 2), "test"),
-    _case("embedding_lookup", "criteo_b256", _lookup(256, [1000] * 26, 16), "smoke"),
-    _case("embedding_lookup", "criteo_b4096", _lookup(4096, [100_000] * 26, 16), "bench"),
+    _case("embedding_lookup", "criteo_b256", _lookup(256, [1000] * 26, 16), "smoke", 256 * 26),
+    _case(
+        "embedding_lookup", "criteo_b4096", _lookup(4096, [100_000] * 26, 16), "bench", 4096 * 26
+    ),
     *(
         _case("embedding_bag", f"{c}_masked", _bag(4, 5, 7, 3), "test", combiner=c)
         for c in ("mean", "sum", "sqrtn")
@@ -68,8 +74,15 @@ CASES: list[Case] = [
         for c in ("mean", "sum", "sqrtn")
     ),
     _case("embedding_bag", "one_row", _bag(1, 3, 4, 5, mask=False), "test"),
-    _case("embedding_bag", "history_b256", _bag(256, 20, 1000, 16), "smoke", 256 * 20 * 16 * 2),
     _case(
-        "embedding_bag", "history_b1024", _bag(1024, 50, 100_000, 32), "bench", 1024 * 50 * 32 * 2
+        "embedding_bag", "history_b256", _bag(256, 20, 1000, 16), "smoke", 256 * 20, 256 * 20 * 32
+    ),
+    _case(
+        "embedding_bag",
+        "history_b1024",
+        _bag(1024, 50, 100_000, 32),
+        "bench",
+        1024 * 50,
+        1024 * 50 * 64,
     ),
 ]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
+
+from recops._core import dispatch
 
 
 def field_rows(
@@ -63,6 +68,17 @@ def _fail(op: str, ids: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
 
 def poison(values: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     """NaN where an id had no row, so that a jitted step, which cannot raise, cannot hide it."""
-    if tf.executing_eagerly():
-        return values
-    return tf.where(valid[..., None], values, tf.constant(float("nan"), values.dtype))
+    return values if tf.executing_eagerly() else _poison(values, valid)
+
+
+@tf.custom_gradient
+def _poison(values: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+    def poisoned() -> tf.Tensor:
+        return tf.where(valid[..., None], values, tf.constant(float("nan"), values.dtype))
+
+    # On a GPU the select joins the gather's kernel and a branch would wait for the host; on a CPU
+    # the select is another pass over the values and the branch costs nothing.
+    branch = not dispatch.gpu_visible()
+    result = tf.cond(tf.reduce_all(valid), lambda: values, poisoned) if branch else poisoned()
+    # What comes back from a NaN is NaN already: no second pass over it.
+    return result, lambda dy: (dy, None)

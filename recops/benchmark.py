@@ -1,0 +1,278 @@
+"""The op benchmark behind `recops bench`: every backend and stock form, checked and then timed."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from recops import ops, profiling
+from recops._core import compat, dispatch
+from recops._core.cases import Case, select
+from recops.version import __version__
+
+# Largest error relative to the largest magnitude: a row beyond it is wrong, whatever its speed.
+TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+MODES = ("forward", "forward+backward")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement. `provider` is a backend or `stock.<form>`, run in a graph or under jit."""
+
+    op: str
+    case: str
+    provider: str
+    compiled: str
+    mode: str
+    dtype: str
+    median_ms: float | None
+    p20_ms: float | None
+    p80_ms: float | None
+    compile_ms: float | None
+    peak_mib: float | None
+    max_error: float | None
+    floor_ratio: float | None
+    status: str
+    device: str
+    threads: int
+    tf: str
+    keras: str
+    recops: str
+    git: str
+
+    @property
+    def stock(self) -> bool:
+        """Whether this is what a user would write without recops."""
+        return self.provider.startswith("stock.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data of one JSON line."""
+        return asdict(self)
+
+
+def cases(tag: str, names: Sequence[str] = ()) -> list[Case]:
+    """Cases with a tag, of the named ops or of all.
+
+    Raises: ValueError for a name that is no op.
+    """
+    known = sorted(dispatch.rooms())
+    for name in names:
+        if name not in known:
+            raise ValueError(f"bench: expected an op among {', '.join(known)}, got {name!r}")
+    return [case for op in names or known for case in select(_module(op, "cases").CASES, tag, op)]
+
+
+def _module(op: str, stem: str) -> Any:
+    return importlib.import_module(f"recops.ops.{dispatch.rooms()[op].name}.{stem}")
+
+
+def providers(case: Case) -> dict[tuple[str, str], Callable[..., Any]]:
+    """(provider, "graph" or "jit") -> the function to time, for every backend that is there.
+
+    `reference` is a formula, not a fast path: it is run in a graph alone, since its loops over
+    pairs take XLA minutes.
+    """
+    found: dict[tuple[str, str], Callable[..., Any]] = {}
+    for backend in dispatch.CONCRETE:
+        if dispatch.rooms()[case.op].why_not(backend, case.op) is None:
+            op = functools.partial(getattr(ops, case.op), **case.options, backend=backend)
+            for compiled in ("graph",) if backend == "reference" else ("graph", "jit"):
+                found[backend, compiled] = op
+    for name, form in _module(case.op, "stock").FORMS[case.op].items():
+        for compiled in ("graph", "jit"):
+            found[f"stock.{name}", compiled] = functools.partial(form, **case.options)
+    return found
+
+
+def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Row]:
+    """Check and time every provider of a case, forward and forward+backward."""
+    arrays = case.arrays(dtype)
+    inputs = {name: tf.nest.map_structure(tf.constant, value) for name, value in arrays.items()}
+    machine = profiling.rates(dtype)
+    for mode in MODES:
+        backward = mode == MODES[1]
+        truth = _truth(case, dtype, backward)
+        steps: dict[tuple[str, str], Callable[[], Any]] = {}
+        verdicts: dict[tuple[str, str], _Verdict] = {}
+        for key, fn in providers(case).items():
+            step = _step(fn, inputs, backward, jit=key[1] == "jit")
+            verdicts[key] = _check(step, truth, dtype)
+            if verdicts[key].status == "ok":
+                steps[key] = step
+        labels = {f"{provider}/{compiled}": (provider, compiled) for provider, compiled in steps}
+        timed = profiling.interleave({n: steps[k] for n, k in labels.items()}, seconds=seconds)
+        floor = machine.floor_ms(
+            sum(case.flops) if backward else case.flops[0],
+            _moved(case, arrays, truth, dtype, backward),
+        )
+        for key, verdict in verdicts.items():
+            timing = timed.get("/".join(key))
+            yield Row(
+                case.op,
+                case.name,
+                *key,
+                mode,
+                dtype,
+                timing and timing.median_ms,
+                timing and timing.p20_ms,
+                timing and timing.p80_ms,
+                timing and verdict.first_ms - timing.median_ms,
+                profiling.peak_mib(steps[key]) if key in steps else None,
+                verdict.error,
+                timing and timing.median_ms / floor,
+                verdict.status,
+                _device(),
+                profiling.threads(),
+                tf.__version__,
+                compat.KERAS_VERSION,
+                __version__,
+                _git(),
+            )
+
+
+def _step(
+    fn: Callable[..., Any], inputs: Mapping[str, Any], backward: bool, jit: bool
+) -> Callable[[], list[Any]]:
+    """A provider on its inputs, traced: the first call compiles it.
+
+    The inputs are arguments of the inner function: constants would be folded away.
+    """
+    names, values = list(inputs), list(inputs.values())
+
+    def body(*tensors: Any) -> list[Any]:
+        arguments = dict(zip(names, tensors))
+        if not backward:
+            return tf.nest.flatten(fn(**arguments))
+        floats = [t for t in tf.nest.flatten(arguments) if t.dtype.is_floating]
+        with tf.GradientTape() as tape:
+            tape.watch(floats)
+            outputs = tf.nest.flatten(fn(**arguments))
+        gradients = tape.gradient(outputs, floats, output_gradients=_cotangents(outputs))
+        return [*outputs, *gradients]
+
+    traced = tf.function(body, jit_compile=jit, autograph=False).get_concrete_function(*values)
+    return functools.partial(traced, *values)
+
+
+def _cotangents(outputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Incoming gradients: the outputs themselves, which are at hand and of no special value."""
+    return [tf.stop_gradient(output) for output in outputs]
+
+
+def _truth(case: Case, dtype: str, backward: bool) -> list[np.ndarray]:
+    """Outputs (and gradients) of the reference in float64, on the inputs as rounded to `dtype`."""
+    arrays = tf.nest.map_structure(
+        lambda a: a.astype(np.float64) if tf.as_dtype(a.dtype).is_floating else a,
+        case.arrays(dtype),
+    )
+    inputs = {name: tf.nest.map_structure(tf.constant, value) for name, value in arrays.items()}
+    reference = functools.partial(getattr(ops, case.op), **case.options, backend="reference")
+    return [_plain(t) for t in _step(reference, inputs, backward, jit=False)()]
+
+
+class _Verdict(NamedTuple):
+    """Of a provider's first call: largest relative error, "ok" or what went wrong, milliseconds."""
+
+    error: float | None
+    status: str
+    first_ms: float
+
+
+def _check(step: Callable[[], Sequence[Any]], truth: Sequence[np.ndarray], dtype: str) -> _Verdict:
+    try:
+        result, first_ms = profiling.once(step)
+    except (tf.errors.OpError, ValueError, NotImplementedError) as e:
+        return _Verdict(None, f"failed: {str(e).splitlines()[0]}", 0.0)
+    worst = max(
+        float(np.max(np.abs(_plain(r) - t), initial=0) / max(np.max(np.abs(t), initial=0), 1e-30))
+        for r, t in zip(result, truth)
+    )
+    return _Verdict(
+        worst, "ok" if worst <= TOLERANCE[dtype] else f"wrong: error {worst:.1e}", first_ms
+    )
+
+
+def _plain(tensor: Any) -> np.ndarray:
+    """A dense float64 array: a sparse gradient's rows are summed."""
+    return tf.cast(tf.convert_to_tensor(tensor), tf.float64).numpy()
+
+
+def _moved(
+    case: Case, arrays: Mapping[str, Any], truth: Sequence[np.ndarray], dtype: str, backward: bool
+) -> float:
+    """Bytes of inputs, outputs and gradients, each read or written once.
+
+    A table counts by the rows that are read, which are those that get a gradient.
+    """
+    floats, ids = 0.0, 0.0
+    parameters = 0
+    for name, value in arrays.items():
+        for array in tf.nest.flatten(value):
+            elements = array.size
+            if name in case.rows_read:
+                elements = case.rows_read[name] * array.shape[1]
+            if tf.as_dtype(array.dtype).is_floating:
+                floats += elements
+                parameters += 1
+            else:
+                ids += array.nbytes
+    outputs = truth[: len(truth) - parameters] if backward else truth
+    # On the way back the outputs come in as gradients, and those of the inputs go out.
+    passes = 2 if backward else 1
+    return ids + passes * tf.as_dtype(dtype).size * (floats + sum(t.size for t in outputs))
+
+
+@functools.cache
+def _device() -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
+        return next(
+            (line.split(":")[1].strip() for line in f if line.startswith("model name")), "CPU"
+        )
+
+
+@functools.cache
+def _git() -> str:
+    """Commit of the checkout that this package runs from, "" for an installed one."""
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if not os.path.isdir(os.path.join(here, ".git")):
+        return ""
+    asked = ["git", "-C", here, "describe", "--always", "--dirty"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """A table: each provider's better of graph and jit, beside the best stock form of its case."""
+    lines = [
+        f"{'op':24} {'case':24} {'mode':17} {'provider':24} {'ms':>9} {'p20-p80':>17} "
+        f"{'x stock':>8} {'x floor':>8}"
+    ]
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.op, row.case, row.mode), []).append(row)
+    for (op, case, mode), group in groups.items():
+        stock = min((r.median_ms for r in group if r.stock and r.median_ms), default=None)
+        for provider in dict.fromkeys(r.provider for r in group):
+            mine = [r for r in group if r.provider == provider]
+            timed = [r for r in mine if r.median_ms is not None]
+            if not timed:
+                lines.append(f"{op:24} {case:24} {mode:17} {provider:24} {mine[0].status}")
+                continue
+            best = min(timed, key=lambda r: r.median_ms or 0)
+            spread = f"{best.p20_ms:.2f}-{best.p80_ms:.2f}"
+            speedup = f"{stock / best.median_ms:.2f}" if stock and best.median_ms else ""
+            lines.append(
+                f"{op:24} {case:24} {mode:17} {provider + ' ' + best.compiled:24} "
+                f"{best.median_ms:9.2f} {spread:>17} {speedup:>8} {best.floor_ratio:8.1f}"
+            )
+    return "\n".join(lines)
