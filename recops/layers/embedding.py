@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from recops.features import (
 )
 from recops.layers.base import OpLayer, positive
 from recops.ops.embedding.rows import bag_rows
+
+Field = SparseFeature | SequenceFeature
 
 
 @compat.serializable
@@ -70,7 +72,7 @@ class FusedEmbedding(OpLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(backend=backend, **kwargs)
-        self.features = tuple(check(from_config(features)))
+        self.features = _fields(features)
         self.embedding_dim = _one_width(self.features)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.embeddings_regularizer = keras.regularizers.get(embeddings_regularizer)
@@ -94,11 +96,11 @@ class FusedEmbedding(OpLayer):
             if kind is SparseFeature:
                 fields.append(next(sparse))
             else:
-                fields += [self._pooled(table, inputs, feature)[:, None] for feature in run]
+                fields += [self._pooled(table, inputs, f)[:, None] for f in run]
         joined = fields[0] if len(fields) == 1 else tf.concat(fields, axis=1)  # [B, F, D]
         return tf.cast(joined, self.compute_dtype)
 
-    def _sparse(self, table: Any, inputs: Mapping[str, Any]) -> Iterable[tf.Tensor]:
+    def _sparse(self, table: Any, inputs: Mapping[str, Any]) -> Iterator[tf.Tensor]:
         """One gather for all sparse features, cut where a sequence stands between them."""
         features = [f for f in self.features if isinstance(f, SparseFeature)]
         if not features:
@@ -121,7 +123,7 @@ class FusedEmbedding(OpLayer):
             table, rows, ids != 0, None, feature.combiner, backend=self.backend or "auto"
         )
 
-    def _ids(self, inputs: Mapping[str, Any], feature: Feature, axes: str) -> tf.Tensor:
+    def _ids(self, inputs: Mapping[str, Any], feature: Field, axes: str) -> tf.Tensor:
         if feature.name not in inputs:
             raise ValueError(
                 f"{type(self).__name__}: the batch lacks the feature {feature.name!r}; it has "
@@ -141,18 +143,25 @@ class FusedEmbedding(OpLayer):
         }
 
 
-def _runs(features: Sequence[Feature]) -> Iterable[tuple[type, Iterable[Feature]]]:
+def _runs(features: Sequence[Field]) -> Iterator[tuple[type, Iterator[Any]]]:
     return itertools.groupby(features, key=type)
 
 
-def _one_width(features: Sequence[Feature]) -> int:
-    """The embedding_dim of all features."""
-    for feature in features:
+def _fields(features: Sequence[Feature | dict[str, Any]]) -> tuple[Field, ...]:
+    """The features, none of them dense."""
+    fields: list[Field] = []
+    for feature in check(from_config(features)):
         if isinstance(feature, DenseFeature):
             raise ValueError(
                 f"FusedEmbedding: {feature.name!r} is a DenseFeature, which has no embedding; "
                 f"leave it out and concatenate its values after the embeddings"
             )
+        fields.append(feature)
+    return tuple(fields)
+
+
+def _one_width(features: Sequence[Field]) -> int:
+    """The embedding_dim of all features."""
     widths = {feature.name: feature.embedding_dim for feature in features}
     if len(set(widths.values())) > 1:
         raise ValueError(
@@ -162,7 +171,7 @@ def _one_width(features: Sequence[Feature]) -> int:
     return features[0].embedding_dim
 
 
-def _stack(features: Sequence[Feature]) -> tuple[dict[str, int], int]:
+def _stack(features: Sequence[Field]) -> tuple[dict[str, int], int]:
     """First row of each feature's table, and the rows of all tables together.
 
     Tables that only sequences read come first: then a sparse field's rows end where the next one's

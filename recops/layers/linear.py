@@ -69,7 +69,9 @@ class Linear(OpLayer):
         self.l2 = l2
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self._numbers = [f for f in self.features if isinstance(f, DenseFeature)]
-        fields = [replace(f, embedding_dim=1) for f in self.features if f not in self._numbers]
+        fields = [
+            replace(f, embedding_dim=1) for f in self.features if not isinstance(f, DenseFeature)
+        ]
         self.table = None
         if fields:
             self.table = FusedEmbedding(

@@ -230,7 +230,7 @@ def dropout_rates(
     dropout: float | Sequence[float], layers: int, where: str = "MLP"
 ) -> tuple[float, ...]:
     """One dropout rate a layer."""
-    rates = tuple(dropout) if isinstance(dropout, (list, tuple)) else (dropout,) * layers
+    rates = (dropout,) * layers if isinstance(dropout, (int, float)) else tuple(dropout)
     if len(rates) != layers or not all(0 <= rate < 1 for rate in rates):
         raise ValueError(
             f"{where}: dropout must be one rate in [0, 1) or one for each of the {layers} layers, "

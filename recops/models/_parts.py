@@ -45,7 +45,7 @@ class Parts:
         self.name = name
         self.features = [f for f in check(features) if not _is_negatives(f)]
         self.numbers = [f for f in self.features if isinstance(f, DenseFeature)]
-        self.fields = [f for f in self.features if f not in self.numbers]
+        self.fields = [f for f in self.features if not isinstance(f, DenseFeature)]
         if len(self.fields) < max(min_fields, 0 if self.numbers else 1):
             raise ValueError(
                 f"{name}: needs at least {max(min_fields, 1)} sparse or sequence features, got "
