@@ -1,0 +1,147 @@
+"""Lookups and bags: sparse gradients, ids without a row, and what lies under the mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recops import ops
+
+BACKENDS = ("xla", "reference")
+TABLE = np.arange(14, dtype=np.float32).reshape(7, 2)
+OFFSETS = [0, 3]  # two fields, of 3 and of 4 rows
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("source", ["variable", "tensor", "keras"])
+def test_gradient_of_the_table_stays_sparse(backend: str, source: str) -> None:
+    table = {
+        "variable": lambda: tf.Variable(TABLE),
+        "tensor": lambda: tf.constant(TABLE),
+        "keras": lambda: _keras_variable(),
+    }[source]()
+
+    def steps(ids: tf.Tensor) -> tuple[tf.IndexedSlices, tf.IndexedSlices]:
+        with tf.GradientTape(persistent=True) as tape:
+            watched = table.value if source == "keras" else table
+            tape.watch(watched)
+            looked_up = ops.embedding_lookup(table, ids, OFFSETS, backend=backend)
+            pooled = ops.embedding_bag(table, ids, backend=backend)
+        return tape.gradient(looked_up, watched), tape.gradient(pooled, watched)
+
+    ids = tf.constant([[1, 0], [1, 3]])
+    for run in (steps, tf.function(steps)):
+        lookup, bag = run(ids)
+        assert isinstance(lookup, tf.IndexedSlices)
+        assert isinstance(bag, tf.IndexedSlices)
+        dense = tf.convert_to_tensor(lookup).numpy()
+        np.testing.assert_array_equal(dense[:, 0], [0, 2, 0, 1, 0, 0, 1])
+
+
+def _keras_variable() -> object:
+    variable = getattr(tf.keras, "Variable", None)
+    if variable is None:
+        pytest.skip("this Keras has no variable type of its own")
+    return variable(TABLE)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ([[0, 0], [3, 1]], r"id 3 in column 0 of ids \[2, 2\].*3 rows there, so ids run 0..2"),
+        ([[0, 4]], r"id 4 in column 1.*4 rows there"),
+        ([[-1, 0]], r"id -1 in column 0"),
+    ],
+)
+def test_an_id_beyond_its_field_is_named(ids: list[list[int]], said: str, dtype: str) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match=said):
+        ops.embedding_lookup(TABLE, tf.constant(ids, dtype), OFFSETS)
+
+
+def test_an_id_beyond_its_field_is_named_in_a_graph() -> None:
+    lookup = tf.function(lambda ids: ops.embedding_lookup(TABLE, ids, OFFSETS))
+    np.testing.assert_array_equal(lookup(tf.constant([[2, 0]]))[0], TABLE[[2, 3]])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"id\] \[3\] \[in column\] \[0\]"):
+        lookup(tf.constant([[3, 0]]))
+    bag = tf.function(lambda ids: ops.embedding_bag(TABLE, ids))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"embedding_bag: id\] \[7\]"):
+        bag(tf.constant([[0, 7]]))
+
+
+def test_where_nothing_can_raise_the_embedding_is_nan() -> None:
+    lookup = tf.function(lambda ids: ops.embedding_lookup(TABLE, ids, OFFSETS), jit_compile=True)
+    got = lookup(tf.constant([[2, 0], [3, 1]])).numpy()
+    assert np.isnan(got[1, 0]).all()
+    got[1, 0] = 0
+    np.testing.assert_array_equal(got, [TABLE[[2, 3]], [[0, 0], TABLE[4]]])
+    bag = tf.function(lambda ids: ops.embedding_bag(TABLE, ids), jit_compile=True)
+    assert np.isnan(bag(tf.constant([[1, 9], [1, 1]])).numpy()).tolist() == [
+        [True] * 2,
+        [False] * 2,
+    ]
+
+
+def test_fields_that_share_rows_end_where_the_next_block_begins() -> None:
+    # Fields 0 and 2 read rows 0..2, field 1 rows 3..6.
+    got = ops.embedding_lookup(TABLE, [[2, 3, 1]], [0, 3, 0]).numpy()
+    np.testing.assert_array_equal(got[0], TABLE[[2, 6, 1]])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="id 3 in column 2"):
+        ops.embedding_lookup(TABLE, [[2, 3, 3]], [0, 3, 0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("combiner", ["mean", "sum", "sqrtn"])
+@pytest.mark.parametrize("jit", [False, True])
+def test_what_is_under_the_mask_has_no_effect(backend: str, combiner: str, jit: bool) -> None:
+    table = TABLE.copy()
+    table[5] = np.nan
+    mask = np.array([[True, True, False], [False, False, False]])
+    clean = np.array([[1, 2, 0], [0, 0, 0]], np.int32)
+    dirty = np.array([[1, 2, 5], [5, 99, -7]], np.int32)
+    weights = np.array([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]], np.float32)
+    noisy = np.where(mask, weights, np.nan).astype(np.float32)
+
+    def step(ids: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        source = tf.constant(table)
+        with tf.GradientTape() as tape:
+            tape.watch([source, w])
+            y = ops.embedding_bag(source, ids, mask, w, combiner, backend=backend)
+        dtable, dweights = tape.gradient(y, [source, w])
+        return y, tf.convert_to_tensor(dtable), dweights
+
+    run = tf.function(step, jit_compile=jit)
+    for want, got in zip(run(clean, tf.constant(weights)), run(dirty, tf.constant(noisy))):
+        assert np.isfinite(got.numpy()).all()
+        np.testing.assert_array_equal(want, got)
+    assert not run(dirty, tf.constant(noisy))[0].numpy()[1].any()
+
+
+def test_weights_that_sum_to_zero_give_zero() -> None:
+    for combiner in ("mean", "sqrtn"):
+        got = ops.embedding_bag(TABLE, [[1, 2]], weights=[[0.0, 0.0]], combiner=combiner)
+        assert got.numpy().tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_empty_batch_and_no_steps(backend: str) -> None:
+    no_rows = np.zeros((0, 2), np.int32)
+    assert ops.embedding_lookup(TABLE, no_rows, OFFSETS, backend=backend).shape == (0, 2, 2)
+    assert ops.embedding_bag(TABLE, no_rows, backend=backend).shape == (0, 2)
+    assert not ops.embedding_bag(TABLE, np.zeros((3, 0), np.int32), backend=backend).numpy().any()
+
+
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match=r"table must have shape \[R, D\], got \[14\]"):
+        ops.embedding_lookup(TABLE.reshape(-1), [[1]])
+    with pytest.raises(ValueError, match=r"table must be a float variable \[R, D\].*\[14\]"):
+        ops.embedding_lookup(tf.Variable(TABLE.reshape(-1)), [[1]])
+    with pytest.raises(ValueError, match=r"ids must be int32 or int64.*float32.*\[1, 1\]"):
+        ops.embedding_lookup(TABLE, np.ones((1, 1), np.float32))
+    with pytest.raises(ValueError, match=r"offsets must have shape \[2\], got \[3\]"):
+        ops.embedding_lookup(TABLE, [[1, 2]], [0, 1, 2])
+    with pytest.raises(ValueError, match="combiner must be one of mean, sum, sqrtn, got 'max'"):
+        ops.embedding_bag(TABLE, [[1]], combiner="max")
+    with pytest.raises(ValueError, match="mask must be bool"):
+        ops.embedding_bag(TABLE, [[1]], mask=np.ones((1, 1), np.float32))

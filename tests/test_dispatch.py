@@ -1,0 +1,138 @@
+"""Which backend runs: precedence, refusals, and what `info` says about it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import recops
+from recops import ops
+from recops._core import dispatch
+
+X = np.ones((2, 3, 4), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_process_choice", None)
+    monkeypatch.delenv("RECOPS_BACKEND", raising=False)
+
+
+def _picked(**kwargs: str) -> str:
+    return ops.select("pairwise_inner", X, **kwargs)
+
+
+def test_context_wins_over_set_wins_over_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _picked() == "xla"
+    monkeypatch.setenv("RECOPS_BACKEND", "reference")
+    assert _picked() == "reference"
+    recops.set_backend("xla")
+    assert _picked() == "xla"
+    with recops.backend("reference"):
+        assert _picked() == "reference"
+        with recops.backend("xla"):
+            assert _picked() == "xla"
+        assert _picked() == "reference"
+    assert _picked() == "xla"
+    assert _picked(backend="reference") == "reference"
+
+
+def test_context_is_left_on_an_error_and_is_per_thread() -> None:
+    seen: list[str] = []
+    with recops.backend("reference"):
+        other = threading.Thread(target=lambda: seen.append(_picked()))
+        other.start()
+        other.join()
+    assert seen == ["xla"]
+    with pytest.raises(ZeroDivisionError), recops.backend("reference"):
+        _ = 1 / 0
+    assert _picked() == "xla"
+
+
+@pytest.mark.parametrize("call", [recops.set_backend, lambda n: recops.backend(n).__enter__()])
+def test_unknown_name_lists_the_four(call: object) -> None:
+    with pytest.raises(ValueError, match="auto, cpp, xla, reference, got 'gpu'"):
+        call("gpu")  # type: ignore[operator]
+
+
+def test_unknown_environment_value_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECOPS_BACKEND", "fast")
+    with pytest.raises(ValueError, match=r"RECOPS_BACKEND: expected one of auto.*got 'fast'"):
+        ops.pairwise_inner(X)
+
+
+def test_named_backend_that_cannot_run_says_every_reason() -> None:
+    with pytest.raises(
+        recops.BackendError, match=r"pairwise_inner cannot run with backend 'cpp'.*xla"
+    ):
+        ops.pairwise_inner(X, backend="cpp")
+    with recops.backend("cpp"), pytest.raises(NotImplementedError, match="native library"):
+        ops.fm_interaction(X)
+
+
+def test_switched_off_native_library_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECOPS_CPP", "0")
+    with pytest.raises(recops.BackendError, match="RECOPS_CPP=0 switches"):
+        ops.pairwise_inner(X, backend="cpp")
+
+
+def test_auto_takes_xla_on_a_gpu_and_falls_through_refusals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert dispatch._auto_order() == ("cpp", "xla", "reference")
+    monkeypatch.setattr(dispatch, "gpu_visible", lambda: True)
+    assert dispatch._auto_order() == ("xla", "reference")
+
+    def refuse(op: str, *args: object) -> str:
+        return "not on a Tuesday"
+
+    room = dispatch.rooms()["pairwise_inner"]
+    fast = SimpleNamespace(pairwise_inner=room.xla.pairwise_inner, why_not=refuse)
+    monkeypatch.setattr(dispatch, "_ROOMS", dict(dispatch._ROOMS))
+    picky = dispatch.Room("picky", ("pairwise_inner",), room.reference, _module(fast))
+    assert (
+        picky.call("pairwise_inner", tf.constant(X), backend=dispatch._Ask("auto")) == "reference"
+    )
+    with pytest.raises(recops.BackendError, match="xla: not on a Tuesday"):
+        picky.call("pairwise_inner", tf.constant(X), backend="xla")
+
+
+def _module(namespace: SimpleNamespace) -> ModuleType:
+    module = ModuleType("fake")
+    module.__dict__.update(vars(namespace))
+    return module
+
+
+def test_select_checks_arguments_like_a_call() -> None:
+    with pytest.raises(
+        ValueError, match=r"pairwise_inner: x must have shape \[B, F, D\], got \[3, 4\]"
+    ):
+        ops.select("pairwise_inner", X[0])
+    with pytest.raises(ValueError, match=r"select: expected one of .*pairwise_inner.*got 'pair'"):
+        ops.select("pair", X)
+
+
+def test_backend_appears_in_the_graph_for_profilers() -> None:
+    graph = tf.function(ops.pairwise_inner).get_concrete_function(tf.TensorSpec((None, 3, 4))).graph
+    assert any("recops.pairwise_inner.xla" in op.name for op in graph.get_operations())
+
+
+def test_info_is_complete_printable_and_plain() -> None:
+    info = recops.info()
+    plain = json.loads(json.dumps(info.to_dict()))
+    assert plain["versions"]["recops"] == recops.__version__
+    assert plain["versions"]["tensorflow"] == tf.__version__
+    assert set(plain["ops"]) == set(dispatch.rooms())
+    for states in plain["ops"].values():
+        assert states["reference"] is None
+        assert states["xla"] is None
+        assert "native library" in states["cpp"]
+    text = str(info)
+    for op in plain["ops"]:
+        assert op in text
+    assert plain["native"] in text

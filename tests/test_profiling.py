@@ -1,0 +1,96 @@
+"""The stopwatch and the op bench: rounds, floors, rows, and that a wrong provider is not timed."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recops import benchmark, profiling
+from recops._core.cases import Case, tagged
+
+
+def test_rounds_are_interleaved() -> None:
+    calls: list[str] = []
+    profiling.interleave(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, seconds=0, warmup=1
+    )
+    assert calls == ["a", "b"] * (1 + profiling.MIN_ROUNDS)
+
+
+def test_medians_tell_slow_from_fast() -> None:
+    timed = profiling.interleave(
+        {"slow": lambda: time.sleep(0.02), "fast": lambda: time.sleep(0.002)}, seconds=0.1
+    )
+    assert 15 < timed["slow"].median_ms < 60
+    assert timed["fast"].median_ms < timed["slow"].median_ms
+    assert timed["slow"].p20_ms <= timed["slow"].median_ms <= timed["slow"].p80_ms
+
+
+def test_floor_is_the_slower_of_arithmetic_and_memory() -> None:
+    rates = profiling.Rates(flops=1e9, bytes=1e9)
+    assert rates.floor_ms(2e6, 1e6) == pytest.approx(2.0)
+    assert rates.floor_ms(1e6, 3e6) == pytest.approx(3.0)
+
+
+def test_rates_are_those_of_a_computer() -> None:
+    rates = profiling.rates("float32", size=512, megabytes=32)
+    assert 1e9 < rates.flops < 1e15
+    assert 1e8 < rates.bytes < 1e13
+
+
+def test_peak_memory_sees_a_large_tensor() -> None:
+    peak = profiling.peak_mib(lambda: tf.zeros([64 * 2**20 // 4]) + 1.0)
+    assert peak is None or 60 < peak < 300
+
+
+def test_bench_rows_are_complete_json() -> None:
+    case = benchmark.cases("test", ["pairwise_inner"])[0]
+    rows = list(benchmark.run(case, seconds=0.0))
+    providers = {(r.provider, r.compiled, r.mode) for r in rows}
+    assert len(providers) == len(rows)
+    for wanted in ("xla", "reference", "stock.gathers", "stock.gram"):
+        assert {p[2] for p in providers if p[0] == wanted} == set(benchmark.MODES)
+    for row in rows:
+        plain = json.loads(json.dumps(row.to_dict()))
+        assert plain["status"] == "ok"
+        assert plain["max_error"] < 1e-5
+        assert plain["median_ms"] > 0
+        assert plain["floor_ratio"] > 0
+    assert "pairwise_inner" in benchmark.summary(rows)
+
+
+def test_a_wrong_provider_is_reported_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = benchmark.cases("test", ["bi_interaction"])[0]
+    wrong = {("broken", "graph"): lambda x: tf.reduce_sum(x, axis=1)}
+    right = benchmark.providers(case)
+    monkeypatch.setattr(benchmark, "providers", lambda c: {**wrong, **right})
+    rows = {(r.provider, r.mode): r for r in benchmark.run(case, seconds=0.0)}
+    assert rows["broken", "forward"].status.startswith("wrong: error")
+    assert rows["broken", "forward"].median_ms is None
+    assert rows["xla", "forward"].status == "ok"
+    assert "wrong: error" in benchmark.summary(list(rows.values()))
+
+
+def test_a_table_counts_by_the_rows_that_are_read() -> None:
+    case = Case(
+        "embedding_lookup",
+        "tiny",
+        lambda rng: {"table": rng.normal(size=(100, 4)), "ids": np.zeros((2, 3), np.int32)},
+        tagged("test"),
+        rows_read={"table": 6},
+    )
+    arrays = case.arrays("float32")
+    out = [np.zeros((2, 3, 4))]
+    forward = benchmark._moved(case, arrays, out, "float32", backward=False)
+    assert forward == 6 * 4 + 4 * (6 * 4 + 24)
+    both = benchmark._moved(case, arrays, [*out, np.zeros((100, 4))], "float32", backward=True)
+    assert both == 6 * 4 + 2 * 4 * (6 * 4 + 24)
+
+
+def test_unknown_op_is_named() -> None:
+    with pytest.raises(ValueError, match=r"expected an op among .*fm_interaction.*got 'fm'"):
+        benchmark.cases("bench", ["fm"])
