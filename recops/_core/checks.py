@@ -93,6 +93,12 @@ def shape(op: str, name: str, tensor: tf.Tensor, axes: str) -> tf.Tensor:
     return tensor
 
 
+def sizes(tensor: tf.Tensor, *axes: int) -> str:
+    """Static sizes of some axes in the form that `shape` takes, a letter where unknown."""
+    known = [tensor.shape[axis] for axis in axes]
+    return " ".join("?" if size is None else str(size) for size in known)
+
+
 def static(op: str, name: str, tensor: tf.Tensor, axis: int, letter: str) -> int:
     """The static size of an axis that the op unrolls over."""
     size = None if tensor.shape.rank is None else tensor.shape[axis]

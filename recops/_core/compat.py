@@ -63,3 +63,20 @@ def legacy_keras() -> str:
     if KERAS_3:
         return "Keras 3"
     return "tf_keras" if os.environ.get("TF_USE_LEGACY_KERAS") else "Keras 2"
+
+
+def stateless(layer: Any, weights: list[tf.Tensor], inputs: tf.Tensor, **kwargs: Any) -> Any:
+    """Call a fresh recurrent layer with tensors in place of its weights, which get gradients.
+
+    Keyword arguments that are None are not passed.
+    """
+    kwargs = {name: value for name, value in kwargs.items() if value is not None}
+    with tf.init_scope():
+        layer.build((None, *inputs.shape[1:]))
+    if KERAS_3:
+        return layer.stateless_call(weights, layer.non_trainable_variables, inputs, **kwargs)[0]
+    cell = layer.cell
+    for name, tensor in zip(("kernel", "recurrent_kernel", "bias"), weights):
+        delattr(cell, name)
+        object.__setattr__(cell, name, tensor)
+    return layer(inputs, **kwargs)

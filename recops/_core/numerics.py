@@ -16,9 +16,22 @@ def jit(fn: Callable[..., Any]) -> Callable[..., Any]:
     return functools.wraps(fn)(tf.function(fn, jit_compile=True, autograph=False))
 
 
-def widened(dtype: tf.DType) -> tf.DType:
-    """The dtype to accumulate in: float32 for 16-bit types, else the dtype itself."""
-    return tf.float32 if dtype in _HALF else dtype
+def jit_forward(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`jit` for the forward of a `tf.custom_gradient`, which tapes shall not look into.
+
+    An eager tape that does makes the program return its intermediate results as well.
+    """
+    program = jit(fn)
+
+    @functools.wraps(fn)
+    def run(*args: Any) -> Any:
+        return program(*tf.nest.map_structure(_unrecorded, args))
+
+    return run
+
+
+def _unrecorded(value: Any) -> Any:
+    return tf.stop_gradient(value) if _is_float(value) else value
 
 
 def accumulate(fn: Callable[..., Any]) -> Callable[..., Any]:

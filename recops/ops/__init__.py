@@ -1,8 +1,12 @@
 """The ops: each checks its arguments and runs on the best backend that takes them."""
 
 from recops._core.dispatch import select
+from recops.ops.attentional_pooling.api import attentional_pooling
+from recops.ops.bilinear.api import bilinear_interaction
 from recops.ops.cross.api import cross_network
+from recops.ops.dynamic_gru.api import dynamic_gru
 from recops.ops.embedding.api import embedding_bag, embedding_lookup
+from recops.ops.outer_product.api import outer_product
 from recops.ops.pairwise.api import (
     bi_interaction,
     field_aware_interaction,
@@ -12,12 +16,16 @@ from recops.ops.pairwise.api import (
 )
 
 __all__ = [
+    "attentional_pooling",
     "bi_interaction",
+    "bilinear_interaction",
     "cross_network",
+    "dynamic_gru",
     "embedding_bag",
     "embedding_lookup",
     "field_aware_interaction",
     "fm_interaction",
+    "outer_product",
     "pairwise_hadamard",
     "pairwise_inner",
     "select",

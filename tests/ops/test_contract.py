@@ -123,6 +123,7 @@ def test_unknown_batch_and_several_batches_from_one_trace(op: str, backend: str)
 
 # Arguments whose first axis is not the batch, though its size may equal it in a small case.
 _WEIGHTS = {
+    "recurrent_kernel",
     "kernel",
     "kernels",
     "bias",
@@ -130,5 +131,4 @@ _WEIGHTS = {
     "projection",
     "table",
     "offsets",
-    "weights_table",
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit
+from recops._core.numerics import accumulate, jit, jit_forward
 
 _Tensors = list[tf.Tensor]
 
@@ -65,7 +65,7 @@ def _recursion(x: tf.Tensor, kernels: _Tensors, biases: _Tensors) -> tuple[Any, 
     return stacked, products, scales, shifts
 
 
-@jit
+@jit_forward
 @accumulate
 def _vector_forward(x: tf.Tensor, kernels: _Tensors, biases: _Tensors) -> tf.Tensor:
     _, _, scales, shifts = _recursion(x, kernels, biases)
@@ -98,7 +98,7 @@ def _vector_backward(
 # graph on the CPU TensorFlow's own GEMM is a fifth faster than XLA's; a jitted step fuses it all.
 
 
-@jit
+@jit_forward
 def _matrix_layer(x: tf.Tensor, product: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
     return x * product + state
 

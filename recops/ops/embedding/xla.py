@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit
+from recops._core.numerics import accumulate, jit, jit_forward
 
 
 def embedding_lookup(table: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -69,7 +69,7 @@ def _backward(
 def _pool(combiner: str) -> Callable[..., tf.Tensor]:
     """Pooling without weights: the values are not needed on the way back."""
 
-    @jit
+    @jit_forward
     @accumulate
     def forward(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         return _forward(values, mask, tf.ones(tf.shape(mask), values.dtype), combiner)
@@ -89,7 +89,7 @@ def _pool(combiner: str) -> Callable[..., tf.Tensor]:
 
 @functools.cache
 def _weighted_pool(combiner: str) -> Callable[..., tf.Tensor]:
-    forward = jit(accumulate(functools.partial(_forward, combiner=combiner)))
+    forward = jit_forward(accumulate(functools.partial(_forward, combiner=combiner)))
     backward = jit(accumulate(functools.partial(_backward, combiner=combiner)))
 
     @tf.custom_gradient

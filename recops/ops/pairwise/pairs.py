@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -67,3 +68,46 @@ def sum_over_pairs(values: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     off_diagonal = ~np.eye(fields, dtype=bool)[:, :, None]
     products = tf.where(off_diagonal, full * other[:, None], tf.zeros([], values.dtype))
     return tf.reduce_sum(products, axis=2)
+
+
+def by_left(fields: int) -> list[tuple[int, slice]]:
+    """Each field that is ever on the left and the range of its pairs, which are contiguous."""
+    ends = np.cumsum(np.arange(fields - 1, 0, -1))
+    return [(i, slice(int(end) - fields + 1 + i, int(end))) for i, end in enumerate(ends)]
+
+
+def left_sums(values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """[B, P, D], [B, F, D] -> [B, F, D]: out_i = sum over j > i of values[p(i, j)] * x_j."""
+    fields = x.shape[1]
+    sums = [tf.reduce_sum(values[:, at] * x[:, i + 1 :], axis=1) for i, at in by_left(fields)]
+    return tf.stack([*sums, tf.zeros_like(sums[0])], axis=1)
+
+
+# Fields whose sums share their slices; more of them compile faster, down to about here.
+_BLOCK = 5
+
+
+def right_sums(values: tf.Tensor, lefts: Sequence[tf.Tensor]) -> tf.Tensor:
+    """[B, P, D] -> [B, F, D]: out_j = sum over i < j of values[p(i, j)] * lefts[i] at j.
+
+    `lefts` holds for each field but the last [B, 1, D], or [B, F-1-i, D] with a row for each j > i.
+    The pairs of a right field lie apart, so its sum is written out: XLA compiles it to one pass,
+    where a gather and a reduction would store all products.
+    """
+    fields = len(lefts) + 1
+    ranges = by_left(fields)
+
+    def term(i: int, start: int, stop: int) -> tf.Tensor:
+        offset, left = ranges[i][1].start - i - 1, lefts[i]
+        if left.shape[1] != 1:
+            left = left[:, start - i - 1 : stop - i - 1]
+        return values[:, offset + start : offset + stop] * left
+
+    sums = [tf.zeros_like(values[:, :1])]
+    for first in range(1, fields, _BLOCK):
+        stop = min(first + _BLOCK, fields)
+        shared = tf.add_n([term(i, first, stop) for i in range(first)])
+        for j in range(first, stop):
+            own = [term(i, j, j + 1) for i in range(first, j)]
+            sums.append(tf.add_n([shared[:, j - first : j - first + 1], *own]))
+    return tf.concat(sums, axis=1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit
+from recops._core.numerics import accumulate, jit, jit_forward
 from recops.ops.pairwise import pairs
 
 _Backward = Callable[[tf.Tensor], tf.Tensor]
@@ -16,7 +16,7 @@ _Backward = Callable[[tf.Tensor], tf.Tensor]
 
 def _op(forward: Any, backward: Any) -> Any:
     """An op of one tensor whose backward recomputes all it needs from that tensor."""
-    forward, backward = jit(accumulate(forward)), jit(accumulate(backward))
+    forward, backward = jit_forward(accumulate(forward)), jit(accumulate(backward))
 
     @tf.custom_gradient
     def op(x: tf.Tensor) -> tuple[tf.Tensor, _Backward]:

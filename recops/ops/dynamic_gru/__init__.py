@@ -1,0 +1,1 @@
+"""Room of the GRU over a sequence and its attentional forms: AIGRU, AGRU, AUGRU."""
