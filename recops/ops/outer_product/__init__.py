@@ -1,0 +1,1 @@
+"""Room of PNN's outer product layer."""
