@@ -218,7 +218,7 @@ SPECS: list[Spec] = [
     ),
     Spec(
         "mlp",
-        lambda **kw: layers.MLP([7, 4], "dice", dropout=0.2, **kw),
+        lambda **kw: layers.MLP([7, 4], "dice", **kw),
         _floats(5, D),
         _mlp,
         _call_masked,
@@ -255,8 +255,11 @@ def everything(seed: int = 0) -> tuple[Any, dict[str, np.ndarray]]:
     outputs = []
     for spec in SPECS:
         x = spec.inputs(rng)
-        symbols = keras_inputs(x, spec.name)
+        symbols = keras_inputs(x, f"{spec.name}_input")
         outputs.append(keras.layers.Flatten()(spec.make(name=spec.name)(symbols)))
         for symbol, array in zip(tf.nest.flatten(symbols), tf.nest.flatten(x)):
             inputs[symbol.name], arrays[symbol.name] = symbol, array
-    return keras.Model(inputs, keras.layers.Concatenate()(outputs)), arrays
+    model = keras.Model(inputs, keras.layers.Concatenate()(outputs))
+    # Positive weights: drawn at random, those behind a ReLU may be dead for a whole batch.
+    model.set_weights([rng.uniform(0.1, 0.5, size=w.shape) for w in model.weights])
+    return model, arrays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -93,6 +94,19 @@ def test_backends_agree_and_an_unknown_one_raises(spec):
         spec.make(backend="cuda")
 
 
+@each_spec
+@pytest.mark.parametrize("backend", ["reference", "xla"])
+def test_the_backend_that_was_asked_for_runs(spec, backend):
+    x = spec.inputs(rng())
+    layer = spec.make(backend=backend)
+    layer(x)
+    graph = tf.function(layer.call).get_concrete_function(x).graph
+    names = " ".join(op.name for op in graph.get_operations())
+    scopes = set(re.findall(r"recops\.\w+\.[a-z]+", names))
+    assert bool(scopes) == (spec.name.split("_")[0] not in ("senet", "dice", "mlp"))
+    assert {scope.split(".")[-1] for scope in scopes} <= {backend}
+
+
 @pytest.mark.parametrize("spec", [s for s in SPECS if s.masked], ids=lambda spec: spec.name)
 def test_what_is_masked_changes_nothing_kept(spec):
     x = spec.inputs(rng())
@@ -143,15 +157,14 @@ import tensorflow as tf
 model = tf.keras.models.load_model(sys.argv[1])
 arrays = dict(np.load(sys.argv[2]))
 expected = arrays.pop("expected")
-np.testing.assert_allclose(model.predict(arrays, verbose=0), expected, atol=1e-6)
+np.testing.assert_allclose(model(arrays), expected, atol=1e-6)
 """
 
 
 def test_reload_in_a_fresh_process(trained, tmp_path):
     model, arrays, _, _ = trained
     model.save(tmp_path / "all.keras")
-    expected = model.predict(arrays, verbose=0)
-    np.savez(tmp_path / "batch.npz", expected=expected, **arrays)
+    np.savez(tmp_path / "batch.npz", expected=model(arrays), **arrays)
     command = [sys.executable, "-c", _RELOAD, tmp_path / "all.keras", tmp_path / "batch.npz"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -29,6 +29,19 @@ def test_dice_starts_from_alpha_0_a_channel():
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_dice_rounds_once_in_16_bits(policy):
+    dice, wide = Dice(dtype=policy, alpha_initializer="ones"), Dice(alpha_initializer="ones")
+    x = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
+    x = tf.cast(tf.cast(x, dice.compute_dtype), tf.float32)
+    for layer in (dice, wide):
+        layer.build((None, 5))
+        alpha, *statistics = layer.get_weights()
+        layer.set_weights([0.25 * alpha, *statistics])
+    want = tf.cast(wide(x, training=True), dice.compute_dtype)
+    np.testing.assert_array_equal(dice(x, training=True), want)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_dice_of_a_constant_channel_is_finite_in_16_bits(policy):
     dice = Dice(dtype=policy)
     x = tf.ones((8, 2), dice.compute_dtype)
@@ -48,6 +61,27 @@ def test_dice_statistics_skip_what_is_masked():
     packed(x[mask], training=True)
     for got, want in zip(masked.get_weights(), packed.get_weights()):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_masked_reaches_no_output_gradient_or_statistic():
+    x = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
+    mask = np.arange(6)[None] < np.array([1, 3, 6, 2])[:, None]
+    padded = tf.constant(np.where(mask[..., None], x, np.nan))
+    dice = Dice()
+    with tf.GradientTape() as tape:
+        tape.watch(padded)
+        y = dice(padded, training=True, mask=mask)
+    assert not np.any(y.numpy()[~mask])
+    gradient = tape.gradient(y, padded).numpy()
+    assert np.isfinite(gradient).all()
+    assert not gradient[~mask].any()
+    results = []
+    for filler in (5.0, -7.0):
+        mlp = MLP([4], "dice", use_bn=True, seed=1)
+        y = mlp(np.where(mask[..., None], x, filler), training=True, mask=mask)
+        results.append([y.numpy()[mask], *mlp.get_weights()])
+    for one, other in zip(*results):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_mlp_with_a_seed_repeats_itself_and_its_layers_differ():

@@ -232,7 +232,7 @@ batch = dict(np.load(Path(sys.argv[1], "batch.npz")))
 for path in sorted(Path(sys.argv[1]).glob("*.keras")):
     model = tf.keras.models.load_model(path)
     want = np.load(path.with_suffix(".npy"))
-    np.testing.assert_allclose(model.predict(batch, verbose=0), want, atol=1e-6, err_msg=path.name)
+    np.testing.assert_allclose(model(batch), want, atol=1e-6, err_msg=path.name)
     print(path.stem)
 """
 
@@ -243,7 +243,7 @@ def test_all_reload_in_a_fresh_process_and_predict_the_same(trained, tmp_path):
     for name in SMALL:
         model, _ = trained(name)
         model.save(tmp_path / f"{name}.keras")
-        np.save(tmp_path / f"{name}.npy", model.predict(batch, verbose=0))
+        np.save(tmp_path / f"{name}.npy", model(batch))
     command = [sys.executable, "-c", _RELOAD, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
