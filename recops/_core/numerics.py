@@ -34,11 +34,12 @@ def _unrecorded(value: Any) -> Any:
     return tf.stop_gradient(value) if _is_float(value) else value
 
 
-def accumulate(fn: Callable[..., Any]) -> Callable[..., Any]:
+def accumulate(fn: Callable[..., Any], narrow: int | None = None) -> Callable[..., Any]:
     """Run `fn` on tensors of at least 32 bits and cast what it returns back.
 
-    All float arguments must have the dtype of the first; results are cast to it. Keyword arguments
-    are static options and pass through.
+    The first float argument decides. Of the results the first `narrow` are cast back to its dtype
+    (None: all); the rest, such as statistics for a backward, stay wide. Keyword arguments are
+    static options and pass through.
     """
 
     @functools.wraps(fn)
@@ -48,7 +49,10 @@ def accumulate(fn: Callable[..., Any]) -> Callable[..., Any]:
             return fn(*args, **options)
         args = tf.nest.map_structure(lambda a: tf.cast(a, tf.float32) if _is_float(a) else a, args)
         results = fn(*args, **options)
-        return tf.nest.map_structure(lambda r: tf.cast(r, dtype) if _is_float(r) else r, results)
+        kept_wide = () if narrow is None else results[narrow:]
+        results = results if narrow is None else results[:narrow]
+        cast = tf.nest.map_structure(lambda r: tf.cast(r, dtype) if _is_float(r) else r, results)
+        return cast if narrow is None else (*cast, *kept_wide)
 
     return wide
 

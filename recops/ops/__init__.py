@@ -1,6 +1,7 @@
 """The ops: each checks its arguments and runs on the best backend that takes them."""
 
 from recops._core.dispatch import select
+from recops.ops.attention.api import multi_head_attention
 from recops.ops.attentional_pooling.api import attentional_pooling
 from recops.ops.bilinear.api import bilinear_interaction
 from recops.ops.cross.api import cross_network
@@ -25,6 +26,7 @@ __all__ = [
     "embedding_lookup",
     "field_aware_interaction",
     "fm_interaction",
+    "multi_head_attention",
     "outer_product",
     "pairwise_hadamard",
     "pairwise_inner",
