@@ -63,7 +63,7 @@ def test_dice_statistics_skip_what_is_masked():
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_masked_reaches_no_output_gradient_or_statistic():
+def test_what_is_masked_reaches_no_output_or_gradient_of_dice():
     x = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
     mask = np.arange(6)[None] < np.array([1, 3, 6, 2])[:, None]
     padded = tf.constant(np.where(mask[..., None], x, np.nan))
@@ -75,9 +75,15 @@ def test_what_is_masked_reaches_no_output_gradient_or_statistic():
     gradient = tape.gradient(y, padded).numpy()
     assert np.isfinite(gradient).all()
     assert not gradient[~mask].any()
+
+
+@pytest.mark.parametrize("use_bn", [False, True])
+def test_what_is_masked_reaches_no_statistic_of_an_mlp(use_bn):
+    x = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
+    mask = np.arange(6)[None] < np.array([1, 3, 6, 2])[:, None]
     results = []
     for filler in (5.0, -7.0):
-        mlp = MLP([4], "dice", use_bn=True, seed=1)
+        mlp = MLP([4], "dice", use_bn=use_bn, seed=1)
         y = mlp(np.where(mask[..., None], x, filler), training=True, mask=mask)
         results.append([y.numpy()[mask], *mlp.get_weights()])
     for one, other in zip(*results):
