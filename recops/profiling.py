@@ -79,10 +79,12 @@ def interleave(
             break
         for name, fn in candidates.items():
             samples[name].append(once(fn)[1])
-    return {
-        name: Timing(*(float(p) for p in np.percentile(taken, (50, 20, 80))), len(taken))
-        for name, taken in samples.items()
-    }
+    return {name: _summary(taken) for name, taken in samples.items()}
+
+
+def _summary(taken: list[float]) -> Timing:
+    median, p20, p80 = (float(p) for p in np.percentile(taken, (50, 20, 80)))
+    return Timing(median, p20, p80, len(taken))
 
 
 def once(fn: Callable[[], _Result]) -> tuple[_Result, float]:

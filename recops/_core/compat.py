@@ -25,6 +25,9 @@ if KERAS_3 and keras.backend.backend() != "tensorflow":
         f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow before importing keras"
     )
 
+# Under one name for type checkers, which cannot follow `tf.keras`.
+Layer: Any = keras.layers.Layer
+
 _Class = TypeVar("_Class", bound=type)
 
 

@@ -16,7 +16,7 @@ def _inputs(b: int, t: int, s: int, n: int, e: int, mask: str | None) -> Inputs:
     """`mask`: "keys" [B, S], "full" [B, T, S], "shared" [B, 1, T, S], "heads" [B, N, T, S]."""
 
     def make(rng: np.random.Generator) -> Mapping[str, Any]:
-        made = {
+        made: dict[str, np.ndarray] = {
             "query": rng.normal(size=(b, t, n, e)),
             "key": rng.normal(size=(b, s, n, e)),
             "value": rng.normal(size=(b, s, n, e)),

@@ -48,16 +48,17 @@ def _by_slices(x: tf.Tensor, kernel: tf.Tensor, bilinear_type: str) -> tf.Tensor
 def _by_tensordots(x: tf.Tensor, kernel: tf.Tensor, bilinear_type: str) -> tf.Tensor:
     """One product a pair, in a list, as public FiBiNET layers do."""
     columns = tf.unstack(x, axis=1)
+    pairs = list(itertools.combinations(range(len(columns)), 2))
     if bilinear_type == "interaction":
-        pairs = enumerate(itertools.combinations(range(len(columns)), 2))
-        products = [tf.tensordot(columns[i], kernel[p], 1) * columns[j] for p, (i, j) in pairs]
+        products = [
+            tf.tensordot(columns[i], kernel[p], 1) * columns[j] for p, (i, j) in enumerate(pairs)
+        ]
     else:
         each = bilinear_type == "each"
         turned = [
             tf.tensordot(column, kernel[i] if each else kernel, 1)
             for i, column in enumerate(columns[:-1])
         ]
-        pairs = itertools.combinations(range(len(columns)), 2)
         products = [turned[i] * columns[j] for i, j in pairs]
     return tf.stack(products, axis=1)
 

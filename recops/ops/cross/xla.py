@@ -80,7 +80,9 @@ def _vector_backward(
     stacked, products, scales, shifts = _recursion(x, kernels, biases)
     dscale = tf.reduce_sum(dy * x, axis=1, keepdims=True)  # [B, 1]
     dshift = tf.reduce_sum(dy, axis=0)  # [n]
-    dproducts, dshared, dbiases = [], [], []
+    dproducts: _Tensors = []
+    dshared: _Tensors = []
+    dbiases: _Tensors = []
     for layer in reversed(range(len(kernels))):
         dbiases.insert(0, dshift)
         dshared.insert(0, tf.reduce_sum(dscale))
@@ -127,7 +129,9 @@ def _matrix_layer_backward(
 def _matrix_backward(
     x: tf.Tensor, kernels: _Tensors, states: _Tensors, products: _Tensors, dy: tf.Tensor
 ) -> tuple[tf.Tensor, _Tensors, _Tensors]:
-    dx, dkernels, dbiases = tf.zeros_like(x), [], []
+    dx = tf.zeros_like(x)
+    dkernels: _Tensors = []
+    dbiases: _Tensors = []
     for kernel, state, product in reversed(list(zip(kernels, states, products))):
         dproduct, dx = _matrix_layer_backward(x, product, dy, dx)
         dkernels.insert(0, tf.matmul(state, dproduct, transpose_a=True))

@@ -25,7 +25,7 @@ class Options:
         """Whether the attention score takes part in the gates (AIGRU's only scales the input)."""
         return self.gru_type in ("agru", "augru")
 
-    def keep(self, z: tf.Tensor, a: tf.Tensor | None) -> tf.Tensor:
+    def keep(self, z: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
         """Share of the old state that stays: h' = keep * h + (1 - keep) * candidate."""
         if self.gru_type == "agru":
             return tf.ones_like(z) - a
@@ -33,7 +33,7 @@ class Options:
             return 1 - a * (1 - z) if self.augru_form == "paper" else (1 - a) * z
         return z
 
-    def keep_gradient(self, z: tf.Tensor, a: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+    def keep_gradient(self, z: tf.Tensor, a: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Derivatives of `keep` by z and by a."""
         zero = tf.zeros_like(z)
         if self.gru_type == "agru":

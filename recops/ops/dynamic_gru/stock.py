@@ -11,7 +11,7 @@ from recops._core import compat
 keras = compat.keras
 
 
-class _Cell(keras.layers.Layer):
+class _Cell(compat.Layer):
     """One step of an attentional GRU; the score is the input's last column."""
 
     def __init__(
