@@ -10,6 +10,7 @@ import importlib
 import os
 from typing import Any, TypeVar
 
+import numpy as np
 import tensorflow as tf
 
 keras = tf.keras
@@ -83,3 +84,18 @@ def stateless(layer: Any, weights: list[tf.Tensor], inputs: tf.Tensor, **kwargs:
         delattr(cell, name)
         object.__setattr__(cell, name, tensor)
     return layer(inputs, **kwargs)
+
+
+def reseed(model: Any, *entropy: int) -> None:
+    """Make the random state of a model's dropout a function of these numbers.
+
+    Neither Keras saves that state, so a resumed run would draw other masks than an unbroken one.
+    Only Keras 3 has it in variables; under tf_keras and Keras 2.15 this does nothing.
+    """
+    if not KERAS_3:
+        return
+    states = [v for v in model.variables if v.path.endswith("seed_generator_state")]
+    for place, state in enumerate(states):
+        state.assign(
+            np.random.default_rng([*entropy, place]).integers(2**32, size=2, dtype="uint32")
+        )

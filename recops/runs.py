@@ -1,0 +1,152 @@
+"""The folder of a training run, which is whole after a kill at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recops._core.info import info
+
+_HISTORY, _MODEL, _STATE = "history.json", "model.keras", "state"
+
+
+def standing(aucs: Sequence[float]) -> tuple[int, int]:
+    """Index of the best epoch (the first of equals) and the epochs since; (0, 0) for none.
+
+    Example:
+      >>> standing([0.71, 0.74, 0.74, 0.73])
+      (1, 2)
+    """
+    if not aucs:
+        return 0, 0
+    best = max(range(len(aucs)), key=lambda i: (aucs[i], -i))
+    return best, len(aucs) - 1 - best
+
+
+class Run:
+    """The folder of a run. Each file appears under its name when it is whole.
+
+    The history is what counts: a state that it does not name is none.
+    """
+
+    def __init__(self, folder: Path, content: dict[str, Any]) -> None:
+        self.folder = folder
+        self.options: dict[str, Any] = content["options"]
+        self.epochs: list[dict[str, Any]] = content["epochs"]
+        self.test: dict[str, float] = content["test"]
+
+    @property
+    def aucs(self) -> list[float]:
+        return [epoch["validation_auc"] for epoch in self.epochs]
+
+    def commit(self, model: Any, record: dict[str, Any]) -> None:
+        """Keep the state after an epoch; the states of the best and the last one stay."""
+        # A temporary name keeps its suffix, by which Keras tells the format.
+        temporary = self.folder / _STATE / ".writing.keras"
+        model.save(temporary)
+        os.replace(temporary, self._state(record["epoch"]))
+        self.epochs.append(record)
+        self.test = {}
+        self.write()
+        kept = {self._state(len(self.epochs)), self._state(standing(self.aucs)[0] + 1)}
+        for path in (self.folder / _STATE).glob("epoch-*.keras"):
+            if path not in kept:
+                path.unlink()
+
+    def restore(self, model: Any, epoch: int) -> None:
+        """Give a model, built and compiled alike, the state after an epoch."""
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self._state(epoch))
+
+    def finish(self, best: int, test: dict[str, float]) -> None:
+        temporary = self.folder / f".writing-{_MODEL}"
+        shutil.copyfile(self._state(best), temporary)
+        os.replace(temporary, self.folder / _MODEL)
+        self.test = test
+        self.write()
+
+    def write(self) -> None:
+        content = {
+            "options": self.options,
+            "versions": info().versions,
+            "epochs": self.epochs,
+            "best_epoch": standing(self.aucs)[0] + 1 if self.epochs else None,
+            "test": self.test,
+        }
+        temporary = self.folder / f".writing-{_HISTORY}"
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, self.folder / _HISTORY)
+
+    def _state(self, epoch: int) -> Path:
+        return self.folder / _STATE / f"epoch-{epoch:04d}.keras"
+
+
+@contextlib.contextmanager
+def opened(folder: Path, asked: dict[str, Any], resume: bool) -> Iterator[Run]:
+    """The run in a folder, new or resumed. A new one that fails in its first epoch leaves no trace.
+
+    One that is interrupted stays, and can be resumed.
+    """
+    if resume:
+        run = Run(folder, recorded(folder))
+        _check_same(folder, run.options, asked)
+    else:
+        check_vacant(folder)
+        run = Run(folder, {"options": asked, "epochs": [], "test": {}})
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        (folder / _STATE).mkdir(parents=True, exist_ok=True)
+        # Writing the history now finds out whether the folder can be written, before training.
+        run.write()
+        yield run
+    except Exception:
+        if not run.epochs and not resume:
+            shutil.rmtree(folder / _STATE, ignore_errors=True)
+            (folder / _HISTORY).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                for path in made:
+                    path.rmdir()
+        raise
+
+
+def check_vacant(folder: Path) -> None:
+    """Raise ValueError when a folder holds a run."""
+    for name in (_HISTORY, _MODEL):
+        if (folder / name).exists():
+            raise ValueError(
+                f"train: {folder} already holds a run ({name}); go on with it by --resume "
+                f"(resume=True), or choose another folder"
+            )
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """The history of the run in a folder, or ValueError."""
+    path = folder / _HISTORY
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {name: content[name] for name in ("options", "epochs", "test")}
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(
+            f"train: {folder} holds no run to resume (no {_HISTORY}); leave --resume out to begin "
+            f"one there"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"train: {path} is not the history of a run ({error}); choose another folder"
+        ) from None
+
+
+def _check_same(folder: Path, had: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    # JSON has lists alone, so the options are compared in its form. More epochs change no epoch.
+    plain = json.loads(json.dumps(asked))
+    for name in sorted((set(had) | set(plain)) - {"epochs"}):
+        if had.get(name) != plain.get(name):
+            raise ValueError(
+                f"train: the run in {folder} has {name} {had.get(name)!r}, but now it is "
+                f"{plain.get(name)!r}; resume it as it was begun, or choose another folder"
+            )
