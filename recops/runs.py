@@ -100,15 +100,20 @@ def opened(folder: Path, asked: dict[str, Any], resume: bool) -> Iterator[Run]:
         run = Run(folder, {"options": asked, "epochs": [], "test": {}})
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        (folder / _STATE).mkdir(parents=True, exist_ok=True)
-        # Writing the history now finds out whether the folder can be written, before training.
-        run.write()
+        try:
+            (folder / _STATE).mkdir(parents=True, exist_ok=True)
+            # Writing the history now finds out whether the folder can be written, before training.
+            run.write()
+        except OSError as error:
+            raise OSError(
+                f"train: the folder {folder} cannot be written ({error.strerror}); choose another"
+            ) from error
         yield run
     except Exception:
         if not run.epochs and not resume:
             shutil.rmtree(folder / _STATE, ignore_errors=True)
-            (folder / _HISTORY).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
+                (folder / _HISTORY).unlink(missing_ok=True)
                 for path in made:
                     path.rmdir()
         raise

@@ -127,7 +127,8 @@ def train(
     resumed run of a model with dropout draws other masks than an unbroken one.
     """
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
-        _at_least_one(name, value)
+        if value < 1:
+            raise ValueError(f"train: {name} must be 1 or more, got {value}")
     if seed < 0:
         raise ValueError(f"train: seed must be 0 or more, got {seed}")
     if verbose == "auto":
@@ -143,7 +144,7 @@ def train(
     with _folder(out) as folder, opened(folder, asked, resume) as run:
         if run.epochs:
             run.restore(model, len(run.epochs))
-        run.options["epochs"] = epochs
+        run.options["epochs"] = max(epochs, len(run.epochs))
         for epoch in range(len(run.epochs), epochs):
             if standing(run.aucs)[1] >= patience:
                 break
@@ -283,41 +284,37 @@ def train_named(
     entry = CATALOGUE[checks.choice("train", "model", name, tuple(CATALOGUE))]
     read = DATA[checks.choice("train", "data", data, tuple(DATA))]
     settings = TRAINING[name]
-    defaults: dict[str, Any] = {
-        "epochs": 30,
-        "batch_size": settings.batch_size,
-        "learning_rate": settings.learning_rate,
-        "patience": settings.patience,
-        "seed": 0,
-        "backend": dispatch.current(),
-        "precision": PRECISIONS[0],
-        "jit": JIT[0],
-    }
+    begun: dict[str, Any] = {}
     if out is not None and resume:
-        defaults |= {k: v for k, v in recorded(Path(out))["options"].items() if k in defaults}
+        begun = recorded(Path(out))["options"]
     elif out is not None:
         check_vacant(Path(out))
-    given = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "patience": patience,
-        "seed": seed,
-        "backend": backend,
-        "precision": precision,
-        "jit": jit,
+    asked = {
+        "epochs": (epochs, 30),
+        "batch_size": (batch_size, settings.batch_size),
+        "learning_rate": (learning_rate, settings.learning_rate),
+        "patience": (patience, settings.patience),
+        "seed": (seed, 0),
+        "backend": (backend, dispatch.current()),
+        "precision": (precision, PRECISIONS[0]),
+        "jit": (jit, JIT[0]),
     }
-    chosen = defaults | {k: v for k, v in given.items() if v is not None}
-    for what in ("epochs", "batch_size", "patience"):
-        _at_least_one(what, chosen[what])
-    own = {k: chosen[k] for k in ("learning_rate", "backend", "precision", "jit")}
+    chosen: dict[str, Any] = {
+        what: begun.get(what, default) if value is None else value
+        for what, (value, default) in asked.items()
+    }
+    own = {what: chosen[what] for what in ("learning_rate", "backend", "precision", "jit")}
+    _check_backend(chosen["backend"])
     splits = read(entry.task)
     with dispatch.backend(chosen["backend"]):
         model = build(
-            name, splits, seed=chosen["seed"], **{k: own[k] for k in own if k != "backend"}
+            name,
+            splits,
+            seed=chosen["seed"],
+            learning_rate=chosen["learning_rate"],
+            precision=chosen["precision"],
+            jit=chosen["jit"],
         )
-        # One small batch shows a backend's refusal at once and plainly.
-        model({key: values[:2] for key, values in splits.train.inputs.items()})
         return train(
             model,
             splits,
@@ -342,7 +339,7 @@ def build(
     jit: str = "auto",
 ) -> Any:
     """A model of the catalogue for a data set with the sizes of `TRAINING`, compiled with Adam."""
-    checks.choice("train", "precision", precision, PRECISIONS)
+    checks.choice("train", "mixed precision", precision, PRECISIONS)
     checks.choice("train", "jit", jit, JIT)
     settings = TRAINING[name]
     rate = settings.learning_rate if learning_rate is None else learning_rate
@@ -388,6 +385,10 @@ def _folder(out: str | os.PathLike[str] | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"train: {name} must be 1 or more, got {value}")
+def _check_backend(name: str) -> None:
+    """Raise BackendError when no op runs with a backend; Keras would bury the message."""
+    if dispatch.check_name(name, "train: backend") == "auto":
+        return
+    reasons = [room.why_not(name, op) for op, room in dispatch.rooms().items()]
+    if None not in reasons:
+        raise dispatch.BackendError(f"train: backend {name!r} cannot run here: {reasons[0]}")
