@@ -141,7 +141,7 @@ def ranking(data: MovieLens, max_length: int = 0, seed: int = 0) -> Dataset:
         inputs[name], size = _label(values, fit_on)
         features.append(SparseFeature(name, vocabulary_size=size))
     inputs["genres"], size = _genre_ids(data.items, items, train)
-    features.append(SequenceFeature("genres", vocabulary_size=size, max_length=_MOST_GENRES))
+    features.append(SequenceFeature("genres", size, max_length=_MOST_GENRES, combiner="sum"))
 
     def take(which: int) -> Split:
         rows = part == which
