@@ -46,8 +46,8 @@ class Settings:
 # Chosen by validation AUC on MovieLens 100K. A person's taste shows in a hundred ratings or so:
 # without a penalty the embeddings learn these by heart within a few epochs.
 _DEEP = Settings(options={"l2_embedding": 1e-3, "dropout": 0.3})
-# Where a first order stands beside the interactions alone, it must keep pace with them: rare ids get
-# few steps, so the steps are large ones on large batches.
+# Where a first order stands beside the interactions alone, it must keep pace with them: rare ids
+# get few steps, so the steps are large ones on large batches.
 _SHALLOW = Settings(batch_size=2048, learning_rate=3e-3, patience=3)
 TRAINING: dict[str, Settings] = {
     "FM": replace(_SHALLOW, options={"l2_embedding": 1e-4}),
