@@ -60,7 +60,9 @@ class Run:
 
     def restore(self, model: Any, epoch: int) -> None:
         """Give a model, built and compiled alike, the state after an epoch."""
-        model.optimizer.build(model.trainable_variables)
+        # Before it is built it has no variables to load into; built twice, it would have too many.
+        if not getattr(model.optimizer, "built", False):
+            model.optimizer.build(model.trainable_variables)
         model.load_weights(self._state(epoch))
 
     def finish(self, best: int, test: dict[str, float]) -> None:
