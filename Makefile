@@ -15,7 +15,7 @@ test: install
 	$(BIN)/python -m pytest -n 2
 
 bench: install
-	$(BIN)/recops bench --out bench/results/ops.jsonl
+	$(BIN)/python bench/run.py
 
 lint: install
 	$(BIN)/ruff format .
