@@ -1,0 +1,199 @@
+"""Training: early stopping, runs that survive a kill, and errors before anything is done."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import recops
+from recops import training
+from recops._core import compat
+from recops.models import CATALOGUE
+from recops.runs import standing
+from tests.small_run import dataset, figures, model, run
+
+keras3 = pytest.mark.skipif(not compat.KERAS_3, reason="dropout cannot be reseeded")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("unbroken") / "run")
+
+
+def history(folder):
+    return json.loads((folder / "history.json").read_text())
+
+
+def names(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_it_learns_and_writes_what_it_says(unbroken):
+    assert unbroken.test["auc"] > 0.85
+    assert [epoch["epoch"] for epoch in unbroken.epochs] == [1, 2, 3, 4]
+    assert unbroken.samples_per_second > 0
+    assert unbroken.ms_per_step > 0
+    written = history(unbroken.out)
+    assert written["epochs"] == unbroken.epochs
+    assert written["test"] == unbroken.test
+    assert written["best_epoch"] == unbroken.best_epoch
+    assert written["options"]["batch_size"] == 64
+    states = {f"state/epoch-{epoch:04d}.keras" for epoch in (unbroken.best_epoch, 4)}
+    assert set(names(unbroken.out)) == {"history.json", "model.keras", *states}
+
+
+def test_the_saved_model_is_the_best_epoch(unbroken):
+    part = dataset().test
+    loaded = tf.keras.models.load_model(unbroken.out / "model.keras")
+    want = unbroken.model.predict(part.batches(64), verbose=0)
+    np.testing.assert_allclose(loaded.predict(part.batches(64), verbose=0), want, atol=1e-6)
+
+
+@keras3
+def test_a_killed_run_resumed_is_an_unbroken_one(unbroken, tmp_path):
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.small_run", str(out)], capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    assert len(history(out)["epochs"]) == 2
+    assert not (out / "model.keras").exists()
+    resumed = run(out, resume=True)
+    assert figures(resumed) == figures(unbroken)
+    assert resumed.test == unbroken.test
+    assert names(out) == names(unbroken.out)
+
+
+@keras3
+def test_a_state_that_the_history_does_not_name_is_none(unbroken, tmp_path):
+    out = tmp_path / "run"
+    run(out, epochs=3)
+    (out / "state" / "epoch-0004.keras").write_bytes(b"cut off")
+    (out / "state" / ".writing.keras").write_bytes(b"cut off")
+    assert figures(run(out, resume=True)) == figures(unbroken)
+
+
+def test_a_finished_run_resumed_trains_no_more(unbroken, monkeypatch):
+    monkeypatch.setattr(training, "_epoch", lambda *_: pytest.fail("trained"))
+    again = run(unbroken.out, resume=True)
+    assert (again.epochs, again.test) == (unbroken.epochs, unbroken.test)
+
+
+def test_another_seed_is_another_run(unbroken):
+    assert figures(run(None, epochs=1, seed=6)) != figures(unbroken)[:1]
+
+
+@pytest.mark.parametrize(
+    ("aucs", "expected"),
+    [([], (0, 0)), ([0.5], (0, 0)), ([0.5, 0.7, 0.7], (1, 1)), ([0.6, 0.5, 0.5, 0.5], (0, 3))],
+)
+def test_standing(aucs, expected):
+    assert standing(aucs) == expected
+
+
+def test_early_stopping_keeps_the_best_weights(monkeypatch):
+    series = iter([0.5, 0.7, 0.6, 0.65, 0.5])
+    scores = training.scores
+    two = run(None, epochs=2)
+    monkeypatch.setattr(
+        training._Watch, "on_epoch_end", _with_auc(training._Watch.on_epoch_end, series)
+    )
+    stopped = run(None, epochs=9, patience=2)
+    assert [epoch["validation_auc"] for epoch in stopped.epochs] == [0.5, 0.7, 0.6, 0.65]
+    assert (stopped.best_epoch, stopped.validation_auc) == (2, 0.7)
+    if compat.KERAS_3:
+        assert two.best_epoch == 2
+        assert scores(stopped.model, dataset().test) == two.test
+
+
+def _with_auc(on_epoch_end, series):
+    def replaced(self, epoch, logs=None):
+        on_epoch_end(self, epoch, logs)
+        self.validation = {**self.validation, "auc": next(series)}
+
+    return replaced
+
+
+def test_fewer_rows_than_a_batch():
+    result = run(None, epochs=1, batch_size=5000)
+    assert result.samples_per_second > 0
+    assert result.out is None
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(unbroken):
+    before = history(unbroken.out)
+    with pytest.raises(ValueError, match=r"already holds a run.*--resume"):
+        run(unbroken.out)
+    assert history(unbroken.out) == before
+
+
+def test_resume_needs_a_run_with_the_same_options(unbroken, tmp_path):
+    with pytest.raises(ValueError, match="holds no run to resume"):
+        run(tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(ValueError, match="has batch_size 64, but now it is 16"):
+        run(unbroken.out, resume=True, batch_size=16)
+    with pytest.raises(ValueError, match="has model None, but now it is 'FM'"):
+        run(unbroken.out, resume=True, options={"model": "FM"})
+    (tmp_path / "history.json").write_text("{")
+    with pytest.raises(ValueError, match="is not the history of a run"):
+        run(tmp_path, resume=True)
+
+
+def test_an_unwritable_folder_is_found_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_epoch", lambda *_: pytest.fail("trained"))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match=r"cannot be written.*choose another"):
+        run(tmp_path / "file" / "run")
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_run_that_fails_at_once_leaves_nothing(tmp_path):
+    diverging = model()
+    diverging.optimizer.learning_rate.assign(float("nan"))
+    with pytest.raises(ValueError, match=r"predictions are not finite.*lower the learning rate"):
+        training.train(
+            diverging, dataset(), epochs=2, batch_size=32, out=tmp_path / "a" / "b", verbose=0
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "patience", "seed"])
+def test_numbers_out_of_range(name):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        run(None, **{name: -1})
+
+
+def test_every_model_has_settings_and_trains_by_name(monkeypatch):
+    assert set(training.TRAINING) == set(CATALOGUE)
+    monkeypatch.setitem(training.DATA, "movielens-100k", dataset)
+    result = training.train_named("FM", epochs=1, batch_size=64, backend="reference", verbose=0)
+    assert 0 < result.test["auc"] < 1
+    assert recops.info().backend == "auto"
+
+
+def test_names_and_options_are_checked(monkeypatch):
+    monkeypatch.setitem(training.DATA, "movielens-100k", dataset)
+    for options, said in (
+        ({"precision": "half"}, "mixed precision must be one of float32"),
+        ({"jit": "yes"}, "jit must be one of auto"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"backend": "tpu"}, "expected one of auto, cpp"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            training.train_named("FM", **options)
+    with pytest.raises(recops.BackendError, match="'cpp' cannot run here"):
+        training.train_named("FM", backend="cpp")
+
+
+def test_precision_is_the_models_alone():
+    before = tf.keras.mixed_precision.global_policy().name
+    made = training.build("FM", dataset(), precision="mixed_bfloat16")
+    assert made.get_layer("embedding").compute_dtype == "bfloat16"
+    assert tf.keras.mixed_precision.global_policy().name == before
