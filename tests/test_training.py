@@ -14,6 +14,7 @@ import tensorflow as tf
 import recops
 from recops import training
 from recops._core import compat
+from recops.data import Split
 from recops.models import CATALOGUE
 from recops.runs import standing
 from tests.small_run import dataset, figures, model, run
@@ -197,3 +198,17 @@ def test_precision_is_the_models_alone():
     made = training.build("FM", dataset(), precision="mixed_bfloat16")
     assert made.get_layer("embedding").compute_dtype == "bfloat16"
     assert tf.keras.mixed_precision.global_policy().name == before
+
+
+def test_every_epoch_has_a_shuffle_of_its_own(monkeypatch):
+    asked = []
+    batches = Split.batches
+
+    def spy(self, batch_size, shuffle=False, seed=0, epoch=0):
+        if shuffle:
+            asked.append((seed, epoch))
+        return batches(self, batch_size, shuffle, seed, epoch)
+
+    monkeypatch.setattr(Split, "batches", spy)
+    run(None, epochs=2)
+    assert asked == [(5, 0), (5, 1)]
