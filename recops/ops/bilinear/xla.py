@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from recops._core.numerics import accumulate, jit, jit_forward
@@ -33,30 +34,45 @@ def _op(bilinear_type: str) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     return op
 
 
+def _rows(x: tf.Tensor) -> tf.Tensor:
+    """All fields but the last, which is never on the left, [F-1, B, D]."""
+    return tf.transpose(x[:, :-1], [1, 0, 2])
+
+
 def _turned(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """x_i @ W for "all" [D, D], x_i @ W_i for "each" [F-1, D, D]; [B, F-1, D]."""
     if kernel.shape.rank == 2:
         return tf.tensordot(x[:, :-1], kernel, 1)
-    return tf.transpose(tf.matmul(tf.transpose(x[:, :-1], [1, 0, 2]), kernel), [1, 0, 2])
+    return tf.transpose(tf.matmul(_rows(x), kernel), [1, 0, 2])
+
+
+def _take_rows(x: tf.Tensor, index: np.ndarray) -> tf.Tensor:
+    """`tf.gather(x, index, axis=1)`, as a gather of rows: [B, F, D] -> [B, P, D].
+
+    XLA gives a product of two gathers along axis 1 a layout by pair, which is copied where the
+    result leaves the program and worked out again in all that reads it. With this on one side the
+    product is laid out by example, and neither happens.
+    """
+    rows = tf.range(tf.shape(x)[0])[:, None] * x.shape[1] + index
+    return tf.gather(tf.reshape(x, [-1, x.shape[2]]), rows)
 
 
 def _by_field(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     left, right = pair_indices(x.shape[1])
-    return tf.gather(_turned(x, kernel), left, axis=1) * tf.gather(x, right, axis=1)
+    return tf.gather(_turned(x, kernel), left, axis=1) * _take_rows(x, right)
 
 
 def _by_field_grad(x: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor) -> _Pair:
-    fields, turned = x.shape[1], _turned(x, kernel)
-    rows = tf.transpose(x[:, :-1], [1, 0, 2])  # [F-1, B, D]
     dturned = tf.transpose(left_sums(dy, x)[:, :-1], [1, 0, 2])
-    dkernel = tf.matmul(rows, dturned, transpose_a=True)  # [F-1, D, D]
+    dkernel = tf.matmul(_rows(x), dturned, transpose_a=True)  # [F-1, D, D]
     if kernel.shape.rank == 2:
         dkernel = tf.reduce_sum(dkernel, axis=0)
         dx = tf.tensordot(dturned, kernel, [[2], [1]])
     else:
         dx = tf.matmul(dturned, kernel, transpose_b=True)
     dx = tf.pad(tf.transpose(dx, [1, 0, 2]), [[0, 0], [0, 1], [0, 0]])
-    return dx + right_sums(dy, [turned[:, i : i + 1] for i in range(fields - 1)]), dkernel
+    turned = tf.split(_turned(x, kernel), x.shape[1] - 1, axis=1)
+    return dx + right_sums(dy, turned), dkernel
 
 
 def _side_by_side(kernel: tf.Tensor) -> tf.Tensor:

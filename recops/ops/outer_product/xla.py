@@ -35,8 +35,8 @@ def _forward(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 @accumulate
 def _backward(x: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     total, dim = tf.reduce_sum(x, axis=1), x.shape[2]
-    mixed = tf.reshape(tf.matmul(dy, _flat(kernel)), [-1, dim, dim])  # [B, D, D]
+    both = kernel + tf.transpose(kernel, [0, 2, 1])  # s stands on either side of each matrix
+    mixed = tf.reshape(tf.matmul(dy, _flat(both)), [-1, dim, dim])  # [B, D, D]
     dtotal = tf.reduce_sum(mixed * total[:, None, :], axis=2)
-    dtotal += tf.reduce_sum(mixed * total[:, :, None], axis=1)
     dkernel = tf.matmul(dy, _products(total), transpose_a=True)  # [U, D * D]
     return tf.broadcast_to(dtotal[:, None], tf.shape(x)), tf.reshape(dkernel, [-1, dim, dim])
