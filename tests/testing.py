@@ -102,13 +102,17 @@ def expected(op: str, name: str, dtype: str) -> tuple[list[np.ndarray], list[np.
 
 
 def run(
-    fn: Callable[..., Any], arrays: Mapping[str, Any], mode: str = "eager"
+    fn: Callable[..., Any],
+    arrays: Mapping[str, Any],
+    mode: str = "eager",
+    like: list[np.ndarray] | None = None,
 ) -> tuple[list[Any], list[Any]]:
     """Outputs of `fn(**arrays)` and the gradients of their weighted sum, as float64 arrays.
 
-    Graph and jit are traced with an unknown batch axis wherever axis 0 of an input is the batch.
+    `like` has the shapes of the outputs; without it an eager run finds them out.
     """
     structure = {name: tf.nest.map_structure(tf.constant, value) for name, value in arrays.items()}
+    weights = cotangents(like or [o.numpy() for o in tf.nest.flatten(fn(**structure))])
 
     def step(tensors: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
         floats = [t for t in tf.nest.flatten(tensors) if t.dtype.is_floating]
@@ -123,7 +127,6 @@ def run(
             )
         return outputs, [tf.convert_to_tensor(g) for g in tape.gradient(total, floats)]
 
-    weights = cotangents([o.numpy() for o in tf.nest.flatten(fn(**structure))])
     if mode != "eager":
         step = tf.function(step, jit_compile=mode == "jit")
     outputs, gradients = step(structure)

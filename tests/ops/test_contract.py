@@ -26,6 +26,8 @@ PARAMETERS = [
     if _available(case.op, backend)
     for dtype in testing.DTYPES
     for mode in MODES
+    # XLA takes seconds for the loops of a reference, which is the same formula in every dtype.
+    if not (backend == "reference" and mode == "jit" and dtype != "float32")
 ]
 
 
@@ -52,10 +54,10 @@ def test_value_and_gradient(
     kernel = getattr(module, case.op)
     monkeypatch.setattr(module, case.op, lambda *a: ran.append(backend) or kernel(*a))
 
-    got = testing.run(testing.public(case, backend), case.arrays(dtype), mode)
+    want = testing.expected(case.op, case.name, dtype)
+    got = testing.run(testing.public(case, backend), case.arrays(dtype), mode, like=want[0])
 
     assert ran, f"{backend} was asked for but did not run"
-    want = testing.expected(case.op, case.name, dtype)
     plain = _plain_errors(case.op, case.name, dtype) if dtype in testing.ROUNDING else {}
     for part, kind in enumerate(("value", "gradient")):
         assert len(got[part]) == len(want[part])
