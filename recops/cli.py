@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code: 0, 1 (a bench row is wrong), 2 (user error), 130."""
     arguments = _parser().parse_args(argv)
     try:
-        _import_quietly()
+        _find_devices_quietly()
         return arguments.run(arguments)
     except KeyboardInterrupt:
         return _complain(arguments.interrupted(arguments), INTERRUPTED)
@@ -213,21 +213,21 @@ _natural = _number(int, lambda n: n >= 0, "a whole number of 0 or more")
 _positive = _number(float, lambda x: 0 < x < float("inf"), "a number above 0")
 
 
-def _import_quietly() -> None:
-    """Import TensorFlow and look for devices without its log on stderr.
+def _find_devices_quietly() -> None:
+    """Have TensorFlow look for devices without its log on stderr.
 
-    No variable silences what TensorFlow logs before its logging is set up, so stderr itself is
-    turned aside; it is shown if the import fails.
+    On a machine without a GPU the search ends in an error message that is none, whatever the log
+    level; it is shown only when the search fails. What TensorFlow says when it is imported comes
+    before this: the package imports it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if "tensorflow" in sys.modules:
-        return
+    import tensorflow as tf
+
+    sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 2)
         try:
-            import tensorflow as tf
-
             tf.config.list_physical_devices()
         except Exception:
             log.seek(0)

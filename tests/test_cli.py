@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from recops import __version__, benchmark, training
+from recops._core import dispatch
 from recops.cli import main
 from recops.models import CATALOGUE
 from tests.small_run import dataset
@@ -93,6 +94,8 @@ def test_a_mistake_is_one_line_and_code_2(line, tmp_path, capsys):
 
 def test_an_unknown_backend_in_the_environment(monkeypatch, capsys):
     monkeypatch.setenv("RECOPS_BACKEND", "fast")
+    # A choice that another test made for the process would win over the environment.
+    monkeypatch.setattr(dispatch, "_process_choice", None)
     for line in ("train FM", "info"):
         assert code_of(line) == 2
         assert capsys.readouterr().err.startswith("recops: RECOPS_BACKEND: expected one of auto")
