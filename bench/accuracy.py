@@ -9,6 +9,7 @@ run which was stopped goes on where it was. The table in the document is made fr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 from collections.abc import Sequence
@@ -31,16 +32,17 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The lines written so far; one cut off by a kill is dropped."""
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
-        if line.endswith("}"):
+        with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
     return rows
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
-    """Add a line."""
+    """Add a line, on a line of its own even where a kill cut off the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    cut_off = path.exists() and not path.read_bytes().endswith(b"\n")
     with path.open("a") as f:
-        f.write(json.dumps(row) + "\n")
+        f.write(("\n" if cut_off else "") + json.dumps(row) + "\n")
 
 
 def train(names: Sequence[str], seeds: Sequence[int], path: Path) -> None:
