@@ -13,6 +13,7 @@ _SHAPES: dict[str, tuple[int, int, int, int, frozenset[str]]] = {
     "odd": (3, 5, 3, 4, tagged("test")),
     "three_fields": (4, 3, 5, 2, tagged("test")),
     "one_row": (1, 4, 8, 3, tagged("test")),
+    "eight_fields": (2, 8, 2, 3, tagged("test")),
     "criteo_b256": (256, 26, 16, 8, tagged("smoke")),
     "criteo_b4096": (4096, 26, 16, 8, tagged("bench")),
 }

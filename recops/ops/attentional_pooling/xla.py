@@ -7,6 +7,7 @@ so the weighted sum over pairs and its gradient to the weights are small batched
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -21,10 +22,10 @@ _Outputs = tuple[tf.Tensor, tf.Tensor]
 def attentional_pooling(
     x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor
 ) -> tuple[_Outputs, Callable[..., tuple[tf.Tensor, ...]]]:
-    pooled, weights = _forward(x, kernel, bias, projection)
+    pooled, weights, kept = _forward(x, kernel, bias, projection)
 
     def grad(dpooled: tf.Tensor, dweights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return _backward(x, kernel, bias, projection, weights, dpooled, dweights)
+        return _backward(x, kernel, bias, projection, kept, dpooled, dweights)
 
     return (pooled, weights), grad
 
@@ -46,15 +47,22 @@ def _hidden(
 
 
 @jit_forward
-@accumulate
-def _forward(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor) -> _Outputs:
+@functools.partial(accumulate, narrow=2)
+def _forward(
+    x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The outputs, and the weights before they are rounded to 16 bits.
+
+    A score's gradient is a difference of what its weight gains and what all gain: small, where the
+    rounding of the weights is not.
+    """
     fields = x.shape[1]
     hidden = _hidden(x, kernel, bias)[2]
     scores = tf.reduce_sum(hidden * projection, axis=2)
     weights = tf.nn.softmax(tf.reshape(scores, [-1, pairs.pair_count(fields)]), axis=1)
     full = pairs.symmetric(weights, fields)  # [B, F, F]
     above = tf.where(pairs.upper(fields), full, tf.zeros([], x.dtype))
-    return tf.reduce_sum(x * tf.matmul(above, x), axis=1), weights
+    return tf.reduce_sum(x * tf.matmul(above, x), axis=1), weights, weights
 
 
 @jit

@@ -16,11 +16,13 @@ _SHAPES: dict[str, tuple[str, int, int, int, frozenset[str]]] = {
     "all_criteo_b4096": ("all", 4096, 26, 16, tagged("bench")),
     "each_odd": ("each", 3, 5, 3, tagged("test")),
     "each_one_row": ("each", 1, 4, 6, tagged("test")),
+    "each_eight_fields": ("each", 2, 8, 2, tagged("test")),
     "each_criteo_b256": ("each", 256, 26, 16, tagged("smoke")),
     "each_criteo_b4096": ("each", 4096, 26, 16, tagged("bench")),
     "interaction_odd": ("interaction", 3, 5, 3, tagged("test")),
     "interaction_two_fields": ("interaction", 4, 2, 5, tagged("test")),
     "interaction_one_row": ("interaction", 1, 4, 5, tagged("test")),
+    "interaction_eight_fields": ("interaction", 2, 8, 2, tagged("test")),
     "interaction_criteo_b256": ("interaction", 256, 26, 16, tagged("smoke")),
     "interaction_criteo_b4096": ("interaction", 4096, 26, 16, tagged("bench")),
 }
