@@ -1,3 +1,5 @@
+"""Features: what they refuse, which tables they share, and their round trip."""
+
 from __future__ import annotations
 
 import json

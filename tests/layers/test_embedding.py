@@ -1,3 +1,5 @@
+"""FusedEmbedding and EmbeddingBag: tables, pooling, masks, sparse gradients and refusals."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""First-order weights and wide crosses: values, penalties and refusals."""
+
 from __future__ import annotations
 
 import numpy as np

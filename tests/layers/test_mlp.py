@@ -1,3 +1,5 @@
+"""MLP and Dice: statistics, masks, residuals and refusals."""
+
 from __future__ import annotations
 
 import numpy as np

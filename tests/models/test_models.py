@@ -1,3 +1,5 @@
+"""Models: they learn a planted signal, repeat by seed, agree between backends, and reload."""
+
 from __future__ import annotations
 
 import subprocess
