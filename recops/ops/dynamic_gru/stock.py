@@ -17,7 +17,7 @@ class _Cell(compat.Layer):
     def __init__(
         self, units: int, gru_type: str, augru_form: str, reset_after: bool, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(name="cell", **kwargs)  # a class's leading underscore is no scope name
         self.units = self.state_size = self.output_size = units
         self.gru_type, self.augru_form, self.reset_after = gru_type, augru_form, reset_after
 
