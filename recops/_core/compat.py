@@ -70,12 +70,14 @@ def legacy_keras() -> str:
 
 
 def stateless(layer: Any, weights: list[tf.Tensor], inputs: tf.Tensor, **kwargs: Any) -> Any:
-    """Call a fresh recurrent layer with tensors in place of its weights, which get gradients.
+    """Call a recurrent layer with tensors in place of its weights, which get gradients.
+
+    The layer is built at its first call, which must not be inside a trace.
 
     Keyword arguments that are None are not passed.
     """
     kwargs = {name: value for name, value in kwargs.items() if value is not None}
-    with tf.init_scope():
+    if not layer.built:
         layer.build((None, *inputs.shape[1:]))
     if KERAS_3:
         return layer.stateless_call(weights, layer.non_trainable_variables, inputs, **kwargs)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -52,6 +53,38 @@ class _Cell(compat.Layer):
         return h, [h]
 
 
+@functools.cache
+def _rnn(
+    dtype: str,
+    width: int,
+    units: int,
+    gru_type: str,
+    augru_form: str,
+    reset_after: bool,
+    **options: bool,
+) -> Any:
+    """One layer for each use (`width` tells them apart), as a user has one in a model."""
+    cell = _Cell(units, gru_type, augru_form, reset_after, dtype=dtype)
+    return keras.layers.RNN(cell, return_sequences=True, return_state=True, dtype=dtype, **options)
+
+
+@functools.cache
+def _gru(
+    dtype: str, width: int, units: int, reset_after: bool, use_bias: bool, **options: bool
+) -> Any:
+    """One layer for each use."""
+    return keras.layers.GRU(
+        units,
+        return_sequences=True,
+        return_state=True,
+        reset_after=reset_after,
+        use_bias=use_bias,
+        recurrent_initializer="zeros",  # the default's QR has no bfloat16 kernel
+        dtype=dtype,
+        **options,
+    )
+
+
 def _rnn_over_a_cell(
     x: tf.Tensor,
     kernel: tf.Tensor,
@@ -66,9 +99,7 @@ def _rnn_over_a_cell(
     **options: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     units = recurrent_kernel.shape[0]
-    dtype = x.dtype.name
-    cell = _Cell(units, gru_type, augru_form, reset_after, dtype=dtype)
-    layer = keras.layers.RNN(cell, return_sequences=True, return_state=True, dtype=dtype, **options)
+    layer = _rnn(x.dtype.name, x.shape[2], units, gru_type, augru_form, reset_after, **options)
     score = tf.ones_like(x[:, :, :1]) if attention is None else attention[..., None]
     if bias is None:
         bias = tf.zeros([2, 3 * units], x.dtype)
@@ -108,16 +139,8 @@ def _keras_gru(
             reset_after,
             **options,
         )
-    layer = keras.layers.GRU(
-        recurrent_kernel.shape[0],
-        return_sequences=True,
-        return_state=True,
-        reset_after=reset_after,
-        use_bias=bias is not None,
-        recurrent_initializer="zeros",  # the default's QR has no bfloat16 kernel
-        dtype=x.dtype.name,
-        **options,
-    )
+    units, biased = recurrent_kernel.shape[0], bias is not None
+    layer = _gru(x.dtype.name, x.shape[2], units, reset_after, biased, **options)
     if mask is not None:
         x = tf.where(mask[..., None], x, tf.zeros([], x.dtype))
     x = x if attention is None else attention[..., None] * x
