@@ -96,11 +96,10 @@ def _vector_backward(
     return dx, dkernels, tf.stack(dbiases)
 
 
-# The matrix form is GEMMs and little else. They stay outside the compiled programs, because in a
-# graph on the CPU TensorFlow's own GEMM is a fifth faster than XLA's; a jitted step fuses it all.
+# The matrix form is GEMMs and little else. It is no program of its own: in a graph on the CPU
+# TensorFlow's GEMM is a fifth faster than XLA's, and a jitted step fuses the rest all the same.
 
 
-@jit_forward
 def _matrix_layer(x: tf.Tensor, product: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
     return x * product + state
 
@@ -118,7 +117,6 @@ def _matrix_forward(
     return state, states, products
 
 
-@jit
 def _matrix_layer_backward(
     x: tf.Tensor, product: tf.Tensor, dy: tf.Tensor, dx: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
