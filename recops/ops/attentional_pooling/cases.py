@@ -23,7 +23,7 @@ def _inputs(
     b: int, f: int, d: int, a: int
 ) -> Callable[[np.random.Generator], Mapping[str, np.ndarray]]:
     return lambda rng: {
-        "x": rng.normal(size=(b, f, d)),
+        "x": 0.5 * rng.normal(size=(b, f, d)),
         "kernel": rng.normal(size=(d, a)) / np.sqrt(d),
         "bias": 0.1 * rng.normal(size=a),
         "projection": rng.normal(size=a),
