@@ -144,11 +144,19 @@ def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Ro
 def _step(
     fn: Callable[..., Any], inputs: Mapping[str, Any], backward: bool, jit: bool
 ) -> Callable[[], list[Any]]:
-    """A provider on its inputs, traced: the first call compiles it.
+    """A provider on its inputs, traced: the first call compiles it."""
+    body, values = program(fn, list(inputs), backward), list(inputs.values())
+    traced = tf.function(body, jit_compile=jit, autograph=False).get_concrete_function(*values)
+    return functools.partial(traced, *values)
 
-    The inputs are arguments of the inner function: constants would be folded away.
+
+def program(
+    fn: Callable[..., Any], names: Sequence[str], backward: bool
+) -> Callable[..., list[Any]]:
+    """A provider as a function of its inputs in the order of `names`: outputs, then gradients.
+
+    The inputs are arguments: constants would be folded away.
     """
-    names, values = list(inputs), list(inputs.values())
 
     def body(*tensors: Any) -> list[Any]:
         arguments = dict(zip(names, tensors))
@@ -161,8 +169,7 @@ def _step(
         gradients = tape.gradient(outputs, floats, output_gradients=_cotangents(outputs))
         return [*outputs, *gradients]
 
-    traced = tf.function(body, jit_compile=jit, autograph=False).get_concrete_function(*values)
-    return functools.partial(traced, *values)
+    return body
 
 
 def _cotangents(outputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
