@@ -100,3 +100,17 @@ def one_by_one(initializer: Any) -> Callable[..., tf.Tensor]:
         return tf.stack([tf.convert_to_tensor(value) for value in each])
 
     return draw
+
+
+def side_by_side(initializer: Any, count: int) -> Callable[..., Any]:
+    """An initializer of matrices that stand side by side in one, [D, count H], drawing each alone.
+
+    Keras would see one layer that is `count` times as wide, and shrink the scale.
+    """
+
+    def draw(target: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
+        rows, columns = target
+        each = [varied(initializer, i)((rows, columns // count), dtype=dtype) for i in range(count)]
+        return tf.concat([tf.convert_to_tensor(value) for value in each], axis=1)
+
+    return draw
