@@ -2,6 +2,15 @@
 
 from recops.data.dataset import Dataset, Split
 from recops.data.movielens import movielens_100k
+from recops.data.negatives import sample_negatives
+from recops.data.sessions import split_sessions
 from recops.data.sources import DataError
 
-__all__ = ["DataError", "Dataset", "Split", "movielens_100k"]
+__all__ = [
+    "DataError",
+    "Dataset",
+    "Split",
+    "movielens_100k",
+    "sample_negatives",
+    "split_sessions",
+]
