@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,44 +24,13 @@ from recops.data import Dataset, Split, movielens_100k
 from recops.features import DenseFeature
 from recops.models import CATALOGUE
 from recops.runs import check_vacant, opened, recorded, standing
+from recops.settings import TRAINING
 
 DATA: dict[str, Callable[[str], Dataset]] = {"movielens-100k": movielens_100k}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 JIT = ("auto", "on", "off")
 
 _PREDICT_BATCH = 4096
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a model is trained where nothing else is asked for: sizes, steps, and its own options."""
-
-    embedding_dim: int = 16
-    batch_size: int = 512
-    learning_rate: float = 1e-3
-    patience: int = 2
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-# Chosen by validation AUC on MovieLens 100K. A person's taste shows in a hundred ratings or so:
-# without a penalty the embeddings learn these by heart within a few epochs.
-_DEEP = Settings(options={"l2_embedding": 1e-3, "dropout": 0.3})
-# Where a first order stands beside the interactions alone, it must keep pace with them: rare ids
-# get few steps, so the steps are large ones on large batches.
-_SHALLOW = Settings(batch_size=2048, learning_rate=3e-3, patience=3)
-TRAINING: dict[str, Settings] = {
-    "FM": replace(_SHALLOW, options={"l2_embedding": 1e-4}),
-    "FFM": replace(_SHALLOW, options={"l2_embedding": 1e-4}),
-    "WideDeep": _DEEP,
-    "DCN": _DEEP,
-    "DeepFM": _DEEP,
-    # The paper's three wide layers are meant for more data than this.
-    "NFM": replace(_DEEP, options={**_DEEP.options, "hidden_units": (64,)}),
-    # Its pooling is an average over the pairs, so the embeddings' gradients are small.
-    "AFM": replace(_SHALLOW, learning_rate=1e-2, options={"l2_embedding": 1e-5, "dropout": 0.2}),
-    "PNN": _DEEP,
-    "FiBiNET": _DEEP,
-}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Models from the papers, each a function of features and options that returns a keras.Model."""
 
 from recops.models.afm import AFM
+from recops.models.autoint import AutoInt
 from recops.models.catalogue import CATALOGUE, Entry
 from recops.models.dcn import DCN
 from recops.models.deepfm import DeepFM
@@ -19,6 +20,7 @@ __all__ = [
     "FM",
     "NFM",
     "PNN",
+    "AutoInt",
     "DeepFM",
     "Entry",
     "FiBiNET",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recops.models.afm import AFM
+from recops.models.autoint import AutoInt
 from recops.models.dcn import DCN
 from recops.models.deepfm import DeepFM
 from recops.models.ffm import FFM
@@ -66,5 +67,6 @@ CATALOGUE: dict[str, Entry] = {
         Entry("AFM", AFM, "Xiao et al., Attentional Factorization Machines, IJCAI 2017", _FIELDS),
         Entry("PNN", PNN, "Qu et al., Product-based Neural Networks, ICDM 2016", _FIELDS),
         Entry("FiBiNET", FiBiNET, "Huang et al., FiBiNET, RecSys 2019", _FIELDS),
+        Entry("AutoInt", AutoInt, "Song et al., AutoInt, CIKM 2019", _FIELDS),
     )
 }

@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "AFM": {"dropout": 0.1},
     "PNN": {"hidden_units": [16, 8], "product": "both"},
     "FiBiNET": {"hidden_units": [16, 8], "dropout": 0.1},
+    "AutoInt": {"num_layers": 2, "head_dim": 4},
 }
 
 

@@ -154,6 +154,12 @@ COUNTS = [
         {"layer_norm": True, "use_linear": False, "reduction_ratio": 2},
         EMBEDDINGS + 2 * 8 + 2 * 6 * 16 + 2 * 8 + HIDDEN[50] + 8 + 1,
     ),
+    ("AutoInt", {}, EMBEDDINGS + 2 * 4 + 4 * 4 * 8 + 4 * 8 * 8 + 6 * 8 + 1),
+    (
+        "AutoInt",
+        {"use_res": False, "embed_numeric": False, "hidden_units": [16, 8]},
+        EMBEDDINGS + 3 * 4 * 8 + 3 * 8 * 8 + 4 * 8 + 1 + HIDDEN[X] + 8,
+    ),
 ]
 
 
@@ -171,6 +177,7 @@ def test_parameter_counts(name, options, count):
         ("AFM", {"pooling": "max", "use_dnn": True, "hidden_units": [8]}),
         ("PNN", {"product": "inner", "pairs": "full", "activation": "prelu", "dropout": 0.1}),
         ("FiBiNET", {"squeeze": "max", "layer_norm": True, "residual": True, "use_linear": False}),
+        ("AutoInt", {"scaling": True, "hidden_units": [16, 8], "l2_attention": 1e-4}),
     ],
 )
 def test_options_run_and_reach_every_weight(name, options):
@@ -303,6 +310,8 @@ def test_wrong_options_say_what_is_allowed():
         ("PNN", {"hidden_units": ()}, "PNN: hidden_units must name at least"),
         ("AFM", {"pooling": "sum"}, "pooling must be one of att, avg, max"),
         ("WideDeep", {"wide": "deep"}, "wide must be one of linear, fm"),
+        ("AutoInt", {"num_layers": 0}, "AutoInt: num_layers must be 1 or more, got 0"),
+        ("AutoInt", {"embed_numeric": False}, "AutoInt: nothing would read place: set embed_num"),
         ("DeepFM", {"backend": "cuda"}, "auto, cpp, xla, reference, got 'cuda'"),
     ]:
         with pytest.raises(ValueError, match=said):
