@@ -7,7 +7,7 @@ import pytest
 
 from recops import layers
 from recops._core.compat import keras
-from tests.layers.specs_interacting import interacting
+from tests.oracles.interacting import interacting
 
 X = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
 
