@@ -8,7 +8,6 @@ from recops import layers
 from tests.layers.specs import D, F, Spec, _floats
 from tests.oracles.interacting import interacting
 
-
 SPECS = [
     Spec(
         "interacting",
