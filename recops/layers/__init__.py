@@ -1,29 +1,40 @@
 """Keras layers over `recops.ops`: weights, config and mask, and one call into an op each."""
 
+from recops.layers.attention import MultiHeadAttention
 from recops.layers.bilinear import BilinearInteraction, OuterProduct
+from recops.layers.bilstm import BiLSTM
 from recops.layers.cross import Cross
-from recops.layers.embedding import EmbeddingBag, FusedEmbedding
+from recops.layers.embedding import EmbeddingBag, FusedEmbedding, PaddingMask
+from recops.layers.interacting import InteractingLayer, NumberEmbedding
 from recops.layers.linear import Linear, WideCrosses
 from recops.layers.mlp import MLP, Dice
 from recops.layers.pairwise import FFM, FM, BiInteraction, InnerProduct, PairwiseHadamard
 from recops.layers.pooling import AttentionalPooling
+from recops.layers.recurrent import GRU, DynamicGRU
 from recops.layers.senet import SENET
 
 __all__ = [
     "FFM",
     "FM",
+    "GRU",
     "MLP",
     "SENET",
     "AttentionalPooling",
     "BiInteraction",
+    "BiLSTM",
     "BilinearInteraction",
     "Cross",
     "Dice",
+    "DynamicGRU",
     "EmbeddingBag",
     "FusedEmbedding",
     "InnerProduct",
+    "InteractingLayer",
     "Linear",
+    "MultiHeadAttention",
+    "NumberEmbedding",
     "OuterProduct",
+    "PaddingMask",
     "PairwiseHadamard",
     "WideCrosses",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,15 +39,22 @@ class FusedEmbedding(OpLayer):
     features cost one gather, not one each. Features that share a table share its rows. A sequence
     is pooled by its combiner over ids != 0 into one field. Fields stand in the order of `features`.
 
+    With `join=False` the fields stay apart, {name: ids} -> {name: embedding}, and a history or its
+    negatives (`target`, `negative_of` or `sessions` given) keeps its steps, for attention over
+    them. Candidate, history and negatives then come from one gather.
+
     Args:
       features: `SparseFeature`s and `SequenceFeature`s of one embedding_dim, or their configs.
       embeddings_initializer, embeddings_regularizer: as in `keras.layers.Embedding`. A regularizer
         reads the whole table in each step.
+      join: stack the fields; else return them by name.
       backend: which backend runs; None leaves the choice to recops.
 
     Call: inputs is a dict with, for each feature's name, ids [B] of a sparse feature, [B, T] or
     [B, K, T] of a sequence, int32 or int64; other keys are ignored. Returns [B, F, D] in the
-    compute dtype; an empty sequence gives zeros.
+    compute dtype; an empty sequence gives zeros. With join=False a dict: [B, D] of a sparse
+    feature or a pooled sequence, [B, T, D] or [B, K, T, D] by step, where padding has the
+    embedding of id 0: see `PaddingMask`.
 
     Raises: ValueError for a dense feature, unequal widths, or a name that the batch lacks;
     InvalidArgumentError for an id beyond the vocabulary (NaN inside jit_compile=True).
@@ -67,16 +75,19 @@ class FusedEmbedding(OpLayer):
         features: Sequence[Feature | dict[str, Any]],
         embeddings_initializer: Any = "uniform",
         embeddings_regularizer: Any = None,
+        join: bool = True,
         *,
         backend: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(backend=backend, **kwargs)
         self.features = _fields(features)
+        self.join = join
         self.embedding_dim = _one_width(self.features)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.embeddings_regularizer = keras.regularizers.get(embeddings_regularizer)
-        self._starts, self.rows = _stack(self.features)
+        self._by_id = [f for f in self.features if (not join and _by_step(f)) or _is_sparse(f)]
+        self._starts, self.rows = _stack(self.features, self._by_id)
 
     def build(self, input_shape: Any = None) -> None:
         self.embeddings = compat.add_table(
@@ -88,8 +99,10 @@ class FusedEmbedding(OpLayer):
         )
         self.built = True
 
-    def call(self, inputs: Mapping[str, Any]) -> tf.Tensor:
+    def call(self, inputs: Mapping[str, Any]) -> tf.Tensor | dict[str, tf.Tensor]:
         table = compat.variable(self.embeddings)
+        if not self.join:
+            return self._apart(table, inputs)
         sparse = self._sparse(table, inputs)
         fields = []
         for kind, run in _runs(self.features):
@@ -100,16 +113,41 @@ class FusedEmbedding(OpLayer):
         joined = fields[0] if len(fields) == 1 else tf.concat(fields, axis=1)  # [B, F, D]
         return tf.cast(joined, self.compute_dtype)
 
+    def _apart(self, table: Any, inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        """Every field by name; all that are not pooled come from one gather."""
+        shapes = [_steps(feature) for feature in self._by_id]
+        columns = [math.prod(shape) for shape in shapes]
+        ids = _one_dtype(
+            [
+                tf.reshape(self._ids(inputs, feature, " ".join(["B", *map(str, shape)])), [-1, n])
+                for feature, shape, n in zip(self._by_id, shapes, columns)
+            ]
+        )
+        starts = np.array([self._starts[feature.name] for feature in self._by_id], np.int64)
+        found = ops.embedding_lookup(
+            table, tf.concat(ids, axis=1), np.repeat(starts, columns), backend=self._backend()
+        )
+        found = tf.cast(found, self.compute_dtype)
+        fields = {
+            feature.name: tf.reshape(part, [-1, *shape, self.embedding_dim])
+            for feature, shape, part in zip(self._by_id, shapes, tf.split(found, columns, axis=1))
+        }
+        for feature in self.features:
+            if isinstance(feature, SequenceFeature) and feature.name not in fields:
+                pooled = self._pooled(table, inputs, feature)
+                fields[feature.name] = tf.cast(pooled, self.compute_dtype)
+        return fields
+
+    def _backend(self) -> str:
+        return self.backend or "auto"
+
     def _sparse(self, table: Any, inputs: Mapping[str, Any]) -> Iterator[tf.Tensor]:
         """One gather for all sparse features, cut where a sequence stands between them."""
-        features = [f for f in self.features if isinstance(f, SparseFeature)]
-        if not features:
+        if not self._by_id:
             return iter(())
-        ids = _one_dtype([self._ids(inputs, feature, "B") for feature in features])
-        offsets = np.array([self._starts[feature.name] for feature in features], np.int64)
-        found = ops.embedding_lookup(
-            table, tf.stack(ids, axis=1), offsets, backend=self.backend or "auto"
-        )
+        ids = _one_dtype([self._ids(inputs, feature, "B") for feature in self._by_id])
+        offsets = np.array([self._starts[feature.name] for feature in self._by_id], np.int64)
+        found = ops.embedding_lookup(table, tf.stack(ids, axis=1), offsets, backend=self._backend())
         runs = [len(list(run)) for kind, run in _runs(self.features) if kind is SparseFeature]
         return iter([found] if len(runs) == 1 else tf.split(found, runs, axis=1))
 
@@ -120,7 +158,7 @@ class FusedEmbedding(OpLayer):
         ids = known_ids(f"{type(self).__name__}({feature.name!r})", ids, feature.vocabulary_size)
         rows = tf.where(ids >= 0, ids + self._starts[feature.name], -1)
         return ops.embedding_bag(
-            table, rows, ids != 0, None, feature.combiner, backend=self.backend or "auto"
+            table, rows, ids != 0, None, feature.combiner, backend=self._backend()
         )
 
     def _ids(self, inputs: Mapping[str, Any], feature: Field, axes: str) -> tf.Tensor:
@@ -131,8 +169,18 @@ class FusedEmbedding(OpLayer):
             )
         return checks.ids(type(self).__name__, repr(feature.name), inputs[feature.name], axes)
 
-    def compute_output_shape(self, input_shape: Mapping[str, Any]) -> tuple[int | None, ...]:
-        return (input_shape[self.features[0].name][0], len(self.features), self.embedding_dim)
+    def compute_output_shape(self, input_shape: Mapping[str, Any]) -> Any:
+        batch = input_shape[self.features[0].name][0]
+        if self.join:
+            return (batch, len(self.features), self.embedding_dim)
+        return {
+            feature.name: (
+                batch,
+                *(_steps(feature) if feature in self._by_id else ()),
+                self.embedding_dim,
+            )
+            for feature in self.features
+        }
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -140,7 +188,26 @@ class FusedEmbedding(OpLayer):
             "features": to_config(self.features),
             "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
             "embeddings_regularizer": keras.regularizers.serialize(self.embeddings_regularizer),
+            "join": self.join,
         }
+
+
+def _is_sparse(feature: Field) -> bool:
+    return isinstance(feature, SparseFeature)
+
+
+def _by_step(feature: Field) -> bool:
+    """Whether attention may look at the single steps: a behaviour, not a list of tags."""
+    return isinstance(feature, SequenceFeature) and bool(
+        feature.target or feature.negative_of or feature.sessions
+    )
+
+
+def _steps(feature: Field) -> tuple[int, ...]:
+    """Axes of a feature's ids after the batch."""
+    if isinstance(feature, SparseFeature):
+        return ()
+    return (*((feature.sessions,) if feature.sessions else ()), feature.max_length)
 
 
 def _runs(features: Sequence[Field]) -> Iterator[tuple[type, Iterator[Any]]]:
@@ -171,14 +238,15 @@ def _one_width(features: Sequence[Field]) -> int:
     return features[0].embedding_dim
 
 
-def _stack(features: Sequence[Field]) -> tuple[dict[str, int], int]:
+def _stack(features: Sequence[Field], by_id: Sequence[Field]) -> tuple[dict[str, int], int]:
     """First row of each feature's table, and the rows of all tables together.
 
-    Tables that only sequences read come first: then a sparse field's rows end where the next one's
-    begin, which is how `embedding_lookup` knows an id beyond its vocabulary.
+    Tables that only pooled sequences read come first: then the rows of a field that is looked up
+    id by id end where the next one's begin, which is how `embedding_lookup` knows an id beyond its
+    vocabulary.
     """
-    read_by_sparse = {table_of(f, features) for f in features if isinstance(f, SparseFeature)}
-    sizes = sorted(tables(features).items(), key=lambda item: item[0] in read_by_sparse)
+    looked_up = {table_of(feature, features) for feature in by_id}
+    sizes = sorted(tables(features).items(), key=lambda item: item[0] in looked_up)
     first, rows = {}, 0
     for table, size in sizes:
         first[table] = rows
@@ -199,6 +267,22 @@ def _one_dtype(ids: list[tf.Tensor]) -> list[tf.Tensor]:
     if len({tensor.dtype for tensor in ids}) == 1:
         return ids
     return [tf.cast(tensor, tf.int64) for tensor in ids]
+
+
+@compat.serializable
+class PaddingMask(OpLayer):
+    """Where a sequence holds real ids: ids -> ids != 0, bool, True = keep.
+
+    Call: inputs of any shape, int32 or int64. Returns bool of the same shape.
+
+    Example:
+      >>> import numpy as np
+      >>> PaddingMask()(np.array([[3, 4, 0]])).numpy().tolist()
+      [[True, True, False]]
+    """
+
+    def call(self, inputs: Any) -> tf.Tensor:
+        return tf.convert_to_tensor(inputs) != 0
 
 
 @compat.serializable

@@ -9,8 +9,15 @@ from typing import Any
 
 from recops._core import checks
 from recops._core.compat import keras
-from recops.features import DenseFeature, Feature, SequenceFeature, check, inputs
-from recops.layers import MLP, FusedEmbedding, Linear
+from recops.features import (
+    DenseFeature,
+    Feature,
+    SequenceFeature,
+    SparseFeature,
+    check,
+    inputs,
+)
+from recops.layers import MLP, FusedEmbedding, Linear, PaddingMask
 
 _HEADS = {"binary": "sigmoid", "regression": "linear"}
 
@@ -18,8 +25,7 @@ _HEADS = {"binary": "sigmoid", "regression": "linear"}
 class Parts:
     """A model in the making.
 
-    Sparse and sequence features are its fields, dense features its numbers; sampled negatives
-    (`negative_of`) train other models and are left out.
+    Sparse and sequence features are its fields, dense features its numbers.
 
     Args:
       name: of the model, for messages and `keras.Model.name`.
@@ -29,6 +35,9 @@ class Parts:
       seed: makes all initial weights and dropout masks reproducible; None draws new ones.
       backend: of all layers.
       l2_embedding: L2 penalty of the embeddings; 0 keeps their gradient sparse.
+      sequences: which behaviours of a `target` the model reads: "pooled" reads all; "histories"
+        leaves out those in sessions, "sessions" those without, and each needs one of its kind.
+      keep_negatives: read sampled negatives (`negative_of`), which train few models.
     """
 
     def __init__(
@@ -41,9 +50,19 @@ class Parts:
         seed: int | None = None,
         backend: str | None = None,
         l2_embedding: float = 0.0,
+        sequences: str = "pooled",
+        keep_negatives: bool = False,
     ) -> None:
         self.name = name
-        self.features = [f for f in check(features) if not _is_negatives(f)]
+        self.features = [
+            feature for feature in check(features) if _read(feature, sequences, keep_negatives)
+        ]
+        if sequences != "pooled" and not self._behaviors:
+            raise ValueError(
+                f"{name}: needs a SequenceFeature with target="
+                f"{' and sessions=' if sequences == 'sessions' else ' and no sessions'}, got "
+                f"{', '.join(f.name for f in check(features))}"
+            )
         self.numbers = [f for f in self.features if isinstance(f, DenseFeature)]
         self.fields = [f for f in self.features if not isinstance(f, DenseFeature)]
         if len(self.fields) < max(min_fields, 0 if self.numbers else 1):
@@ -57,6 +76,35 @@ class Parts:
         self.inputs = inputs(self.features)
         self._random = None if seed is None else random.Random(seed)
 
+    @property
+    def histories(self) -> list[SequenceFeature]:
+        """The behaviours of a sparse feature in one sequence, [B, T]."""
+        return [f for f in self._behaviors if not f.sessions]
+
+    @property
+    def sessions(self) -> list[SequenceFeature]:
+        """The behaviours of a sparse feature in sessions, [B, K, T]."""
+        return [f for f in self._behaviors if f.sessions]
+
+    @property
+    def _behaviors(self) -> list[SequenceFeature]:
+        return [f for f in self.features if isinstance(f, SequenceFeature) and f.target]
+
+    @property
+    def negatives(self) -> list[SequenceFeature]:
+        """The sampled negatives that the model reads."""
+        return [f for f in self.features if isinstance(f, SequenceFeature) and f.negative_of]
+
+    def target_of(self, behavior: SequenceFeature) -> SparseFeature:
+        """The sparse feature that a history is of: the candidate."""
+        for feature in self.features:
+            if feature.name == behavior.target and isinstance(feature, SparseFeature):
+                return feature
+        raise ValueError(
+            f"{self.name}: the target {behavior.target!r} of {behavior.name!r} is no SparseFeature "
+            f"among the features: {', '.join(f.name for f in self.features)}"
+        )
+
     def seed(self) -> int | None:
         """The next seed, or None for a model without one."""
         return None if self._random is None else self._random.randrange(2**31 - 1024)
@@ -68,14 +116,30 @@ class Parts:
     def embeddings(self, name: str = "embedding", width: int | None = None) -> Any:
         """Embeddings of all fields, [B, F, D]; `width` stands in for the features' own D."""
         fields = [replace(f, embedding_dim=width) if width else f for f in self.fields]
+        return self._embedded(fields, name, join=True)
+
+    def steps(self, name: str = "embedding") -> tuple[dict[str, Any], dict[str, Any]]:
+        """Embeddings by feature, and the masks of behaviours and negatives.
+
+        [B, D] of a sparse feature or a pooled list, [B, T, D] or [B, K, T, D] of a behaviour, whose
+        mask is [B, T] or [B, K, T]. All of a table come from one gather.
+        """
+        masks = {
+            feature.name: PaddingMask(name=f"mask_{feature.name}")(self.inputs[feature.name])
+            for feature in (*self._behaviors, *self.negatives)
+        }
+        return self._embedded(self.fields, name, join=False), masks
+
+    def _embedded(self, fields: Sequence[Any], name: str, join: bool) -> Any:
         layer = FusedEmbedding(
             fields,
             embeddings_initializer=keras.initializers.RandomUniform(seed=self.seed()),
             embeddings_regularizer=l2(self.l2_embedding),
+            join=join,
             backend=self.backend,
             name=name,
         )
-        return layer({feature.name: self.inputs[feature.name] for feature in self.fields})
+        return layer({feature.name: self.inputs[feature.name] for feature in fields})
 
     def vector(self) -> Any:
         """All features in one vector: flat embeddings, then numbers. [B, F D + n]"""
@@ -155,5 +219,12 @@ def l2(weight: float) -> Any:
     return keras.regularizers.L2(weight) if weight else None
 
 
-def _is_negatives(feature: Feature) -> bool:
-    return isinstance(feature, SequenceFeature) and feature.negative_of is not None
+def _read(feature: Feature, sequences: str, keep_negatives: bool) -> bool:
+    """Whether a model reads a feature: see `Parts`."""
+    if not isinstance(feature, SequenceFeature):
+        return True
+    if feature.negative_of:
+        return keep_negatives and sequences != "sessions"
+    if not feature.target or sequences == "pooled":
+        return True
+    return bool(feature.sessions) == (sequences == "sessions")

@@ -26,6 +26,8 @@ class Spec:
       inputs: random generator -> an array or a dict of arrays, batch first.
       expected: (built layer, inputs) -> the same result without the layer.
       masked: (layer, inputs, mask [B, n]) -> result; None where a mask has no meaning.
+      call: (layer, inputs) -> result, for a layer that takes several arguments.
+      runs_op: whether an op of recops runs in it.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Spec:
     inputs: Callable[[np.random.Generator], Any]
     expected: Callable[[Any, Any], Any]
     masked: Callable[[Any, Any, Any], Any] | None = None
+    call: Callable[[Any, Any], Any] = lambda layer, x: layer(x)
+    runs_op: bool = True
 
 
 def _floats(*shape: int) -> Callable[[np.random.Generator], np.ndarray]:
@@ -92,6 +96,18 @@ def fields_of(table: np.ndarray, x: dict[str, np.ndarray]) -> np.ndarray:
         ],
         axis=1,
     )
+
+
+def apart_of(table: np.ndarray, x: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """FIELDS by name from the fused table, in which the pooled `tags` stands first."""
+    tags, user, item = np.split(table, [7, 15])
+    return {
+        "user": user[x["user"]],
+        "history": item[x["history"]],
+        "item": item[x["item"]],
+        "tags": pooled(tags, x["tags"], "sum"),
+        "visits": user[x["visits"]],
+    }
 
 
 def _linear(layer: Any, x: dict[str, np.ndarray]) -> np.ndarray:
@@ -162,6 +178,19 @@ SPECS: list[Spec] = [
         lambda layer, x: fields_of(np.asarray(layer.embeddings), x),
     ),
     Spec(
+        "fused_embedding_apart",
+        lambda **kw: layers.FusedEmbedding(FIELDS, join=False, **kw),
+        taken(*FIELDS),
+        lambda layer, x: apart_of(np.asarray(layer.embeddings), x),
+    ),
+    Spec(
+        "padding_mask",
+        lambda **kw: layers.PaddingMask(**kw),
+        lambda rng: _ids(rng, 1, 5),
+        lambda layer, x: x != 0,
+        runs_op=False,
+    ),
+    Spec(
         "embedding_bag",
         lambda **kw: layers.EmbeddingBag(9, D, **kw),
         lambda rng: _ids(rng, 9, 5),
@@ -207,14 +236,27 @@ SPECS: list[Spec] = [
         lambda layer, x: ops.outer_product(x, layer.kernel),
     ),
     *map(_cross, ("vector", "matrix")),
-    Spec("senet_mean", lambda **kw: layers.SENET(2, **kw), _floats(F, D), _senet(np.mean)),
-    Spec("senet_max", lambda **kw: layers.SENET(2, "max", **kw), _floats(F, D), _senet(np.max)),
+    Spec(
+        "senet_mean",
+        lambda **kw: layers.SENET(2, **kw),
+        _floats(F, D),
+        _senet(np.mean),
+        runs_op=False,
+    ),
+    Spec(
+        "senet_max",
+        lambda **kw: layers.SENET(2, "max", **kw),
+        _floats(F, D),
+        _senet(np.max),
+        runs_op=False,
+    ),
     Spec(
         "dice",
         lambda **kw: layers.Dice(alpha_initializer="random_normal", **kw),
         _floats(5, D),
         _dice,
         _call_masked,
+        runs_op=False,
     ),
     Spec(
         "mlp",
@@ -222,6 +264,7 @@ SPECS: list[Spec] = [
         _floats(5, D),
         _mlp,
         _call_masked,
+        runs_op=False,
     ),
     Spec(
         "linear",
@@ -238,6 +281,11 @@ SPECS: list[Spec] = [
         _crosses,
     ),
 ]
+
+# These import `Spec` from here, so they come last.
+from tests.layers import specs_interacting, specs_recurrent  # noqa: E402
+
+SPECS += [*specs_interacting.SPECS, *specs_recurrent.SPECS]
 
 
 def keras_inputs(x: Any, prefix: str = "") -> Any:
@@ -256,7 +304,8 @@ def everything(seed: int = 0) -> tuple[Any, dict[str, np.ndarray]]:
     for spec in SPECS:
         x = spec.inputs(rng)
         symbols = keras_inputs(x, f"{spec.name}_input")
-        outputs.append(keras.layers.Flatten()(spec.make(name=spec.name)(symbols)))
+        results = tf.nest.flatten(spec.call(spec.make(name=spec.name), symbols))
+        outputs += [keras.layers.Flatten()(y) for y in results if y.dtype != "bool"]
         for symbol, array in zip(tf.nest.flatten(symbols), tf.nest.flatten(x)):
             inputs[symbol.name], arrays[symbol.name] = symbol, array
     model = keras.Model(inputs, keras.layers.Concatenate()(outputs))
