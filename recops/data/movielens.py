@@ -81,9 +81,12 @@ def movielens_100k(task: str = "ranking", max_length: int = 50, seed: int = 0) -
     Args:
       task: "ranking": predict the click. Features, all sparse but the last: user, item, age (in
         the groups of AGE_BOUNDS), gender, occupation, hour and weekday (UTC, Monday first),
-        release_year (as YEAR_BOUNDS groups it), genres (padded, at most 6, averaged).
+        release_year (as YEAR_BOUNDS groups it), genres (padded, at most 6, summed).
+        "sequence": the same, and the films that the user clicked before: hist_item, their sampled
+        negatives neg_hist_item, and sess_item, their last 5 sessions of up to 10 clicks; see
+        `movielens_sequence.sequence`.
       max_length: steps of a behaviour history; the ranking task has none.
-      seed: of what a task draws at random; the ranking task draws nothing.
+      seed: of the sampled negatives; the ranking task draws nothing.
 
     Returns: Dataset whose splits are grouped by user.
 
@@ -154,7 +157,17 @@ def ranking(data: MovieLens, max_length: int = 0, seed: int = 0) -> Dataset:
     return Dataset(take(_TRAIN), take(_VALIDATION), take(_TEST), features)
 
 
-_TASKS: dict[str, Callable[[MovieLens, int, int], Dataset]] = {"ranking": ranking}
+def _sequence(data: MovieLens, max_length: int, seed: int) -> Dataset:
+    # Imported late, since the sequence task stands on this module.
+    from recops.data.movielens_sequence import sequence
+
+    return sequence(data, max_length, seed)
+
+
+_TASKS: dict[str, Callable[[MovieLens, int, int], Dataset]] = {
+    "ranking": ranking,
+    "sequence": _sequence,
+}
 
 
 def split(ratings: np.ndarray) -> np.ndarray:

@@ -147,6 +147,4 @@ def _weights(vocabulary_size: int, counts: ArrayLike | None, distortion: float) 
             raise ValueError("sample_negatives: counts must be finite and 0 or more")
         weights = np.where(weights > 0, weights, 1) ** distortion * (weights > 0)
     weights[0] = 0
-    if not weights.any():
-        raise ValueError("sample_negatives: counts must be above 0 for at least one id but 0")
     return weights
