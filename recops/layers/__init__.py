@@ -12,6 +12,7 @@ from recops.layers.pairwise import FFM, FM, BiInteraction, InnerProduct, Pairwis
 from recops.layers.pooling import AttentionalPooling
 from recops.layers.recurrent import GRU, DynamicGRU
 from recops.layers.senet import SENET
+from recops.layers.session import BiasEncoding, SessionExtractor
 
 __all__ = [
     "FFM",
@@ -22,6 +23,7 @@ __all__ = [
     "AttentionalPooling",
     "BiInteraction",
     "BiLSTM",
+    "BiasEncoding",
     "BilinearInteraction",
     "Cross",
     "Dice",
@@ -36,5 +38,6 @@ __all__ = [
     "OuterProduct",
     "PaddingMask",
     "PairwiseHadamard",
+    "SessionExtractor",
     "WideCrosses",
 ]
