@@ -101,3 +101,15 @@ def reseed(model: Any, *entropy: int) -> None:
         state.assign(
             np.random.default_rng([*entropy, place]).integers(2**32, size=2, dtype="uint32")
         )
+
+
+def build_with_all_shapes(layer: Any, **inputs: Any) -> None:
+    """Build a layer of several arguments before its first call.
+
+    Keras 3 does that itself; Keras 2 would hand `build` the shape of the first argument only.
+    """
+    if KERAS_3 or layer.built:
+        return
+    shapes = {f"{name}_shape": x.shape for name, x in inputs.items() if x is not None}
+    with tf.init_scope(), tf.name_scope(layer.name):
+        layer.build(**shapes)

@@ -285,7 +285,12 @@ SPECS: list[Spec] = [
 # These import `Spec` from here, so they come last.
 from tests.layers import specs_interacting, specs_recurrent, specs_session, specs_transformer  # noqa: E402
 
-SPECS += [*specs_interacting.SPECS, *specs_recurrent.SPECS, *specs_session.SPECS, *specs_transformer.SPECS]
+SPECS += [
+    *specs_interacting.SPECS,
+    *specs_recurrent.SPECS,
+    *specs_session.SPECS,
+    *specs_transformer.SPECS,
+]
 
 
 def keras_inputs(x: Any, prefix: str = "") -> Any:

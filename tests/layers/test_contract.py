@@ -125,7 +125,7 @@ def test_what_is_masked_changes_nothing_kept(spec):
     assert np.isfinite(y).all()
     np.testing.assert_array_equal(plain(spec.masked(layer, other, tf.constant(mask)))[kept], y)
     # Without the mask the same change is seen, or this test could not fail.
-    assert not np.array_equal(plain(layer(other)), plain(layer(x)))
+    assert not np.array_equal(plain(spec.call(layer, other)), plain(spec.call(layer, x)))
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +151,11 @@ def test_one_fit_step_jit_on_and_off(trained):
     named = zip(model.weights, start, weights, jit_weights)
     for weight, before, after, after_jit in named:
         np.testing.assert_allclose(after_jit, after, atol=1e-5, err_msg=str(weight))
-        # A step moves every float weight; the seeds of dropout are the integers.
-        assert after.dtype.kind != "f" or not np.array_equal(before, after), weight
+        # A step moves every float weight; the seeds of dropout are the integers. One number for all
+        # keys, such as a bias of theirs, is nothing to a softmax.
+        path = (getattr(weight, "path", None) or weight.name).removesuffix(":0")
+        still = after.dtype.kind != "f" or path.endswith("/key/bias")
+        assert still or not np.array_equal(before, after), weight
 
 
 _RELOAD = """
