@@ -4,6 +4,7 @@ from recops._core.dispatch import select
 from recops.ops.attention.api import multi_head_attention
 from recops.ops.attentional_pooling.api import attentional_pooling
 from recops.ops.bilinear.api import bilinear_interaction
+from recops.ops.cin.api import cin, compressed_interaction
 from recops.ops.cross.api import cross_network
 from recops.ops.dynamic_gru.api import dynamic_gru
 from recops.ops.embedding.api import embedding_bag, embedding_lookup
@@ -15,11 +16,14 @@ from recops.ops.pairwise.api import (
     pairwise_hadamard,
     pairwise_inner,
 )
+from recops.ops.target_attention.api import target_attention
 
 __all__ = [
     "attentional_pooling",
     "bi_interaction",
     "bilinear_interaction",
+    "cin",
+    "compressed_interaction",
     "cross_network",
     "dynamic_gru",
     "embedding_bag",
@@ -31,4 +35,5 @@ __all__ = [
     "pairwise_hadamard",
     "pairwise_inner",
     "select",
+    "target_attention",
 ]

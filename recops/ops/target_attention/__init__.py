@@ -1,0 +1,1 @@
+"""Room of DIN's activation unit: a target attends over a history."""
