@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +31,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 JIT = ("auto", "on", "off")
 
 _PREDICT_BATCH = 4096
+_Data = TypeVar("_Data", Dataset, Split)
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def train(
         raise ValueError(f"train: seed must be 0 or more, got {seed}")
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
+    data = _read_by(model, data)
     asked = {
         **(options or {}),
         "batch_size": batch_size,
@@ -140,7 +142,7 @@ def train(
 
 def scores(model: Any, part: Split) -> dict[str, float]:
     """Exact auc, logloss and gauc of a model's predictions."""
-    predictions = model.predict(part.batches(_PREDICT_BATCH), verbose=0)
+    predictions = model.predict(_read_by(model, part).batches(_PREDICT_BATCH), verbose=0)
     lost = np.count_nonzero(~np.isfinite(predictions))
     if lost:
         raise ValueError(
@@ -152,6 +154,16 @@ def scores(model: Any, part: Split) -> dict[str, float]:
         "logloss": metrics.log_loss(part.labels, predictions),
         "gauc": metrics.gauc(part.labels, predictions, part.groups),
     }
+
+
+def _read_by(model: Any, data: _Data) -> _Data:
+    """The data with the inputs that a model takes alone: Keras warns of others at each call."""
+    try:
+        inputs = model.input
+    except (AttributeError, RuntimeError, ValueError):
+        # A model of a class of its own says nowhere what it reads.
+        return data
+    return data.select(inputs) if isinstance(inputs, dict) else data
 
 
 def _epoch(

@@ -193,6 +193,35 @@ def test_names_and_options_are_checked(monkeypatch):
         training.train_named("FM", backend="cpp")
 
 
+def test_a_model_gets_its_own_inputs_alone(recwarn):
+    whole = dataset()
+    features = [feature for feature in whole.features if feature.name != "noise"]
+    made = CATALOGUE["FM"].build(features, seed=0)
+    made.compile("adam", "binary_crossentropy")
+    assert 0 < training.train(made, whole, epochs=1, batch_size=400, verbose=0).test["auc"] < 1
+    assert 0 < training.scores(made, whole.test)["auc"] < 1
+    assert not [w for w in recwarn if "input" in str(w.message).lower()]
+
+
+class Own(tf.keras.Model):
+    """A model that is no graph of layers: nothing tells what it reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = tf.keras.layers.Dense(1, activation="sigmoid")
+
+    def call(self, inputs):
+        return self.dense(tf.cast(inputs["noise"], tf.float32)[:, None])
+
+
+def test_a_model_of_its_own_class_gets_all_inputs():
+    made = Own()
+    made.compile("adam", "binary_crossentropy")
+    part = dataset().test
+    made.fit(part.batches(30), verbose=0)
+    assert 0 < training.scores(made, part)["auc"] < 1
+
+
 def test_precision_is_the_models_alone():
     before = tf.keras.mixed_precision.global_policy().name
     made = training.build("FM", dataset(), precision="mixed_bfloat16")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,18 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def select(self, names: Collection[str]) -> Split:
+        """The same rows with the inputs of these names alone."""
+        if missing := sorted(set(names).difference(self.inputs)):
+            raise ValueError(
+                f"Split.select: no input {missing[0]!r}; there are "
+                f"{', '.join(map(repr, self.inputs)) or 'none'}"
+            )
+        if len(set(names)) == len(self.inputs):
+            return self
+        inputs = {name: values for name, values in self.inputs.items() if name in names}
+        return Split(inputs, self.labels, self.groups)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """Permutation of the rows that `batches` uses: a pure function of (seed, epoch)."""
@@ -139,6 +151,15 @@ class Dataset:
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", list(self.features))
         self.check()
+
+    def select(self, names: Collection[str]) -> Dataset:
+        """The same rows with the features of these names alone."""
+        return Dataset(
+            self.train.select(names),
+            self.validation.select(names),
+            self.test.select(names),
+            [feature for feature in self.features if feature.name in names],
+        )
 
     def check(self) -> None:
         """Raise ValueError unless every split fits the features."""

@@ -49,6 +49,18 @@ def test_drop_remainder_makes_shapes_static(part):
     assert part.batches(4).element_spec[0]["steps"].shape.as_list() == [None, 2]
 
 
+def test_select_keeps_rows_and_drops_inputs(part):
+    only = part.select(["steps"])
+    inputs, labels = next(iter(only.batches(4)))
+    assert list(inputs) == ["steps"]
+    assert inputs["steps"].numpy()[3].tolist() == [3, 6]
+    assert labels.numpy()[3] == 1
+    assert only.groups.tolist() == part.groups.tolist()
+    assert part.select({"steps": 0, "row": 0}) is part
+    with pytest.raises(ValueError, match="no input 'col'; there are 'row', 'steps'"):
+        part.select(["row", "col"])
+
+
 def test_batches_refuses_bad_numbers(part):
     with pytest.raises(ValueError, match="batch_size must be 1 or more, got 0"):
         part.batches(0)
