@@ -1,0 +1,77 @@
+"""Recurrent layers for the contract of all layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recops import layers
+from tests.layers.specs import D, Spec, _call_masked, _floats
+from tests.oracles.bilstm import sigmoid, stacks
+from tests.oracles.dynamic_gru import dynamic_gru
+
+T, H = 5, 2
+
+
+def _gru(layer: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return dynamic_gru(x.astype(np.float64), *layer.get_weights(), reset_after=True)
+
+
+def _step_by_step(layer: Any, x: np.ndarray) -> np.ndarray:
+    """A GRU whose candidate is linear, of the weights in Keras order z, r, h."""
+    kernel, recurrent, bias = (w.astype(np.float64) for w in layer.get_weights())
+    h = np.zeros((len(x), H))
+    for t in range(x.shape[1]):
+        xz, xr, xh = np.split(x[:, t] @ kernel + bias[0], 3, axis=1)
+        hz, hr, hh = np.split(h @ recurrent + bias[1], 3, axis=1)
+        z = sigmoid(xz + hz)
+        h = z * h + (1 - z) * (xh + sigmoid(xr + hr) * hh)
+    return h
+
+
+def _augru_inputs(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return {
+        "x": _floats(T, D)(rng),
+        "attention": rng.uniform(size=(6, T)).astype(np.float32),
+        "mask": np.arange(T) < np.array([1, 2, 3, 4, 5, 0])[:, None],
+    }
+
+
+def _augru(layer: Any, x: dict[str, np.ndarray]) -> np.ndarray:
+    kernel, recurrent, bias = layer.get_weights()
+    inputs, attention = x["x"].astype(np.float64), x["attention"].astype(np.float64)
+    options = {"gru_type": "augru", "zero_output_for_mask": True}
+    return dynamic_gru(inputs, kernel, recurrent, bias, attention, x["mask"], **options)[0]
+
+
+SPECS = [
+    Spec(
+        "gru",
+        lambda **kw: layers.GRU(H, return_sequences=True, return_state=True, **kw),
+        _floats(T, D),
+        _gru,
+    ),
+    Spec(
+        "gru_step_by_step",
+        lambda **kw: layers.GRU(H, activation="linear", **kw),
+        _floats(T, D),
+        _step_by_step,
+        runs_op=False,
+    ),
+    Spec(
+        "dynamic_gru",
+        lambda **kw: layers.DynamicGRU(gru_type="augru", **kw),
+        _augru_inputs,
+        _augru,
+        call=lambda layer, x: layer(x["x"], x["attention"], mask=x["mask"]),
+    ),
+    Spec(
+        "bilstm",
+        lambda **kw: layers.BiLSTM(H, res_layers=1, merge_mode="concat", **kw),
+        _floats(T, D),
+        lambda layer, x: np.concatenate(stacks(layer, x), axis=2),
+        _call_masked,
+        runs_op=False,
+    ),
+]
