@@ -30,6 +30,7 @@ TRAINING: dict[str, Settings] = {
     "WideDeep": _DEEP,
     "DCN": _DEEP,
     "DeepFM": _DEEP,
+    "XDeepFM": replace(_DEEP, options={**_DEEP.options, "layer_size": (32, 32)}),
     # The paper's three wide layers are meant for more data than this.
     "NFM": replace(_DEEP, options={**_DEEP.options, "hidden_units": (64,)}),
     # Its pooling is an average over the pairs, so the embeddings' gradients are small.

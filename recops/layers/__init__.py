@@ -1,8 +1,10 @@
 """Keras layers over `recops.ops`: weights, config and mask, and one call into an op each."""
 
 from recops.layers.attention import MultiHeadAttention
+from recops.layers.behavior import BehaviorTransformer, RecencyEncoding
 from recops.layers.bilinear import BilinearInteraction, OuterProduct
 from recops.layers.bilstm import BiLSTM
+from recops.layers.cin import CIN
 from recops.layers.cross import Cross
 from recops.layers.embedding import EmbeddingBag, FusedEmbedding, PaddingMask
 from recops.layers.interacting import InteractingLayer, NumberEmbedding
@@ -13,14 +15,17 @@ from recops.layers.pooling import AttentionalPooling
 from recops.layers.recurrent import GRU, DynamicGRU
 from recops.layers.senet import SENET
 from recops.layers.session import BiasEncoding, SessionExtractor
+from recops.layers.transformer import PositionalEncoding, TransformerDecoder, TransformerEncoder
 
 __all__ = [
+    "CIN",
     "FFM",
     "FM",
     "GRU",
     "MLP",
     "SENET",
     "AttentionalPooling",
+    "BehaviorTransformer",
     "BiInteraction",
     "BiLSTM",
     "BiasEncoding",
@@ -38,6 +43,10 @@ __all__ = [
     "OuterProduct",
     "PaddingMask",
     "PairwiseHadamard",
+    "PositionalEncoding",
+    "RecencyEncoding",
     "SessionExtractor",
+    "TransformerDecoder",
+    "TransformerEncoder",
     "WideCrosses",
 ]

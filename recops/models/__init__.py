@@ -11,6 +11,7 @@ from recops.models.fm import FM
 from recops.models.nfm import NFM
 from recops.models.pnn import PNN
 from recops.models.wide_deep import WideDeep
+from recops.models.xdeepfm import XDeepFM
 
 __all__ = [
     "AFM",
@@ -25,4 +26,5 @@ __all__ = [
     "Entry",
     "FiBiNET",
     "WideDeep",
+    "XDeepFM",
 ]

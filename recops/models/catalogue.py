@@ -16,6 +16,7 @@ from recops.models.fm import FM
 from recops.models.nfm import NFM
 from recops.models.pnn import PNN
 from recops.models.wide_deep import WideDeep
+from recops.models.xdeepfm import XDeepFM
 
 _ANY = "any features"
 _FIELDS = "two or more sparse or sequence features of one embedding_dim; dense ones optional"
@@ -63,6 +64,7 @@ CATALOGUE: dict[str, Entry] = {
             _ANY,
         ),
         Entry("DeepFM", DeepFM, "Guo et al., DeepFM, IJCAI 2017", _FIELDS),
+        Entry("XDeepFM", XDeepFM, "Lian et al., xDeepFM, KDD 2018", _FIELDS),
         Entry("NFM", NFM, "He & Chua, Neural Factorization Machines, SIGIR 2017", _FIELDS),
         Entry("AFM", AFM, "Xiao et al., Attentional Factorization Machines, IJCAI 2017", _FIELDS),
         Entry("PNN", PNN, "Qu et al., Product-based Neural Networks, ICDM 2016", _FIELDS),

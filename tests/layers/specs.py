@@ -12,6 +12,7 @@ import tensorflow as tf
 from recops import layers, ops
 from recops._core.compat import keras
 from recops.features import DenseFeature, SequenceFeature, SparseFeature
+from tests.oracles.cin import cin
 
 B, F, D = 6, 4, 3
 
@@ -236,6 +237,18 @@ SPECS: list[Spec] = [
         lambda layer, x: ops.outer_product(x, layer.kernel),
     ),
     *map(_cross, ("vector", "matrix")),
+    Spec(
+        "cin",
+        lambda **kw: layers.CIN((4, 3), "relu", split_half=True, use_bias=True, **kw),
+        _floats(F, D),
+        lambda layer, x: cin(
+            x,
+            [np.asarray(kernel) for kernel in layer.kernels],
+            [np.asarray(bias) for bias in layer.biases],
+            "relu",
+            split_half=True,
+        ),
+    ),
     Spec(
         "senet_mean",
         lambda **kw: layers.SENET(2, **kw),

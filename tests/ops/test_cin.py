@@ -1,0 +1,131 @@
+"""Compressed interaction network: identities, edges, blocks of rows, and what is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recops import ops, profiling
+from recops.ops.cin import xla
+from tests.oracles import cin as oracle
+
+BACKENDS = ("xla", "reference")
+
+
+def _inputs(b: int, f: int, before: int, maps: int, d: int) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(5)
+    shapes = ((b, f, d), (b, before, d), (maps, before, f))
+    return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_kernel_of_ones_squares_the_sum_of_fields(backend: str) -> None:
+    x = _inputs(3, 4, 4, 1, 5)[0]
+    tensor = tf.constant(x)
+    y = ops.compressed_interaction(tensor, tensor, np.ones((1, 4, 4), np.float32), backend=backend)
+    np.testing.assert_allclose(y[:, 0], x.sum(1) ** 2, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_fields_with_themselves_are_like_any_maps(backend: str) -> None:
+    x, _, kernel = _inputs(3, 4, 4, 5, 2)
+    gradients = []
+    for other in (tf.constant(x), None):
+        tensor, weights = tf.constant(x), tf.constant(kernel)
+        with tf.GradientTape() as tape:
+            tape.watch([tensor, weights] if other is None else [tensor, other, weights])
+            second = tensor if other is None else other
+            y = ops.compressed_interaction(tensor, second, weights, backend=backend)
+            loss = tf.reduce_sum(y**2)
+        if other is None:
+            gradients.append(tape.gradient(loss, [tensor, weights]))
+        else:
+            left, right, dweights = tape.gradient(loss, [tensor, other, weights])
+            gradients.append([left + right, dweights])
+        np.testing.assert_allclose(
+            y, oracle.compressed_interaction(x, x, kernel), rtol=1e-4, atol=1e-5
+        )
+    for apart, itself in zip(*gradients):
+        np.testing.assert_allclose(itself, apart, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 255, 256, 257])
+def test_rows_that_do_not_fill_a_block(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xla, "_ROWS_CPU", 512)
+    x0, xk, kernel = (tf.constant(a) for a in _inputs(batch, 3, 2, 4, 2))
+    got = []
+    for backend in BACKENDS:
+        with tf.GradientTape() as tape:
+            tape.watch([x0, xk, kernel])
+            y = ops.compressed_interaction(x0, xk, kernel, backend=backend)
+        got.append([y, *tape.gradient(y, [x0, xk, kernel])])
+    for fast, plain in zip(*got):
+        np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_empty_batch(backend: str) -> None:
+    x0, xk, kernel = (tf.constant(a) for a in _inputs(0, 3, 2, 4, 5))
+    with tf.GradientTape() as tape:
+        tape.watch([x0, kernel])
+        y = ops.compressed_interaction(x0, xk, kernel, backend=backend)
+    assert y.shape == (0, 4, 5)
+    dx, dkernel = tape.gradient(y, [x0, kernel])
+    assert dx.shape == (0, 3, 5)
+    assert not np.any(dkernel)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_unknown_batch_size(backend: str) -> None:
+    x = _inputs(3, 4, 4, 1, 2)[0]
+    kernels = [np.ones((2, 4, 4), np.float32), np.ones((3, 2, 4), np.float32)]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4, 2])], jit_compile=True)
+    def run(x: tf.Tensor) -> tf.Tensor:
+        return ops.cin(x, kernels, backend=backend)
+
+    assert run.get_concrete_function().structured_outputs.shape == (None, 5)
+    np.testing.assert_allclose(run(x), oracle.cin(x, kernels), rtol=1e-4, atol=1e-4)
+
+
+def test_outer_products_never_stand_whole() -> None:
+    """Peak memory of forward and backward stays below 3 times inputs, outputs and gradients."""
+    arrays = _inputs(1024, 26, 64, 64, 16)
+    tensors = [tf.constant(a) for a in arrays]
+
+    def peak(backend: str) -> float | None:
+        @tf.function(jit_compile=True)
+        def step(*inputs: tf.Tensor) -> list[tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                y = ops.compressed_interaction(*inputs, backend=backend)
+            return [y, *tape.gradient(y, inputs, tf.stop_gradient(y))]
+
+        step(*tensors)
+        return profiling.peak_mib(lambda: step(*tensors))
+
+    held = 2 * (sum(a.nbytes for a in arrays) + 1024 * 64 * 16 * 4) / 2**20
+    found = peak("xla")
+    if found is None:
+        pytest.skip("no allocator statistics here")
+    whole = 1024 * 26 * 64 * 16 * 4 / 2**20
+    assert found < min(3 * held, whole), found
+    assert peak("reference") > whole  # or this test could not fail
+
+
+def test_wrong_arguments_are_told_what_came() -> None:
+    x0, xk, kernel = _inputs(2, 3, 4, 5, 2)
+    with pytest.raises(ValueError, match=r"kernel must have shape \[H, 4, 3\], got \[5, 3, 4\]"):
+        ops.compressed_interaction(x0, xk, kernel.transpose(0, 2, 1))
+    with pytest.raises(ValueError, match=r"xk must have shape \[B, Hk, 2\], got \[2, 2, 4\]"):
+        ops.compressed_interaction(x0, xk.transpose(0, 2, 1), kernel)
+    with pytest.raises(ValueError, match="one \\[H, Hk, F\\] a layer, got none"):
+        ops.cin(x0, [])
+    first = np.ones((3, 3, 3), np.float32)
+    with pytest.raises(ValueError, match=r"even numbers of maps, got 3 in kernels\[0\]"):
+        ops.cin(x0, [first, first], split_half=True)
+    with pytest.raises(ValueError, match=r"kernels\[1\] must have shape \[H, 3, 3\]"):
+        ops.cin(x0, [first, np.ones((3, 2, 3), np.float32)])
+    with pytest.raises(ValueError, match="1 of them, got 2"):
+        ops.cin(x0, [first], [np.ones(3, np.float32)] * 2)
