@@ -159,7 +159,11 @@ class SessionExtractor(OpLayer):
             for i in range(2)
         ]
         self.normalizations = [
-            keras.layers.LayerNormalization(epsilon=1e-6, name=f"normalization_{i}", dtype=dtype)
+            keras.layers.LayerNormalization(
+                epsilon=1e-6,
+                name=f"normalization_{i}",
+                dtype="float64" if self.compute_dtype == "float64" else "float32",
+            )
             for i in range(2 if use_layer_norm else 0)
         ]
 
@@ -233,7 +237,9 @@ class SessionExtractor(OpLayer):
 
     def _added(self, half: int, x: tf.Tensor, y: tf.Tensor, training: Any) -> tf.Tensor:
         x += self.dropouts[half](y, training=training)
-        return self.normalizations[half](x) if self.use_layer_norm else x
+        if not self.use_layer_norm:
+            return x
+        return tf.cast(self.normalizations[half](x), self.compute_dtype)
 
     def compute_mask(self, sessions: Any, mask: Any = None) -> None:
         return None

@@ -296,9 +296,16 @@ SPECS: list[Spec] = [
 ]
 
 # These import `Spec` from here, so they come last.
-from tests.layers import specs_interacting, specs_recurrent, specs_session, specs_transformer  # noqa: E402
+from tests.layers import (  # noqa: E402
+    specs_behavior,
+    specs_interacting,
+    specs_recurrent,
+    specs_session,
+    specs_transformer,
+)
 
 SPECS += [
+    *specs_behavior.SPECS,
     *specs_interacting.SPECS,
     *specs_recurrent.SPECS,
     *specs_session.SPECS,
