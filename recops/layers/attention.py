@@ -202,15 +202,15 @@ class MultiHeadAttention(ShapedLayer):
         use_causal_mask: bool = False,
     ) -> Any:
         key = value if key is None else key
-        rows = _mask_of(query, query_mask)
-        columns = _all_of(_mask_of(value, value_mask), _mask_of(key, key_mask))
+        rows = mask_of(query, query_mask)
+        columns = _all_of(mask_of(value, value_mask), mask_of(key, key_mask))
         axes, dims = self.axes, self.axes.dims(query, value)
         mask = axes.mask(dims, rows, columns, attention_mask, self.sliding_window)
         if attention_mask is not None:
             some = axes.some(mask)
             rows, columns = (_all_of(*pair) for pair in zip((rows, columns), some))
         query, value, key = (
-            _without_masked(x, m) for x, m in ((query, rows), (value, columns), (key, columns))
+            kept_inputs(x, m) for x, m in ((query, rows), (value, columns), (key, columns))
         )
         heads = self.query_dense(query)  # [B, T, N, E]
         keys, values = self.key_dense(key), self.value_dense(value)  # [B, S, N, E] each
@@ -307,7 +307,7 @@ def _sizes(value: int | Sequence[int] | None) -> tuple[int, ...] | None:
     return (value,) if isinstance(value, int) else tuple(value)
 
 
-def _mask_of(tensor: Any, mask: Any) -> tf.Tensor | None:
+def mask_of(tensor: Any, mask: Any) -> tf.Tensor | None:
     """The mask given, or else the one that Keras carries with the tensor."""
     mask = getattr(tensor, "_keras_mask", None) if mask is None else mask
     return None if mask is None else tf.cast(mask, tf.bool)
@@ -318,7 +318,7 @@ def _all_of(*masks: tf.Tensor | None) -> tf.Tensor | None:
     return functools.reduce(tf.logical_and, present) if present else None
 
 
-def _without_masked(tensor: Any, mask: tf.Tensor | None) -> Any:
+def kept_inputs(tensor: Any, mask: tf.Tensor | None) -> Any:
     """Zero where it is masked: NaN would pass into the gradient of a kernel, even times 0."""
     if mask is None:
         return tensor
