@@ -14,21 +14,43 @@ from recops._core.compat import keras, variable
 from recops.features import DenseFeature, SequenceFeature, SparseFeature
 from recops.layers import Linear
 from recops.models import CATALOGUE
-from tests.models.planted import FEATURES, ITEM, PLACE, SMALL, USER, WORDS, auc, data
+from tests.models.counts import COUNTS
+from tests.models.planted import (
+    FEATURES,
+    HISTORY,
+    ITEM,
+    PLACE,
+    SEQUENCES,
+    SMALL,
+    USER,
+    WORDS,
+    auc,
+    data,
+    features_of,
+    read_by,
+)
 
 each_model = pytest.mark.parametrize("name", SMALL)
-PAIRWISE = [name for name in SMALL if name not in ("WideDeep", "DCN")]
+OF_HISTORIES = [name for name in SMALL if CATALOGUE[name].task == "sequence"]
+OF_FIELDS = [name for name in SMALL if name not in OF_HISTORIES]
+PAIRWISE = [name for name in OF_FIELDS if name not in ("WideDeep", "DCN")]
 
 
-def build(name, features=FEATURES, **options):
-    return CATALOGUE[name].build(features, **{**SMALL[name], "seed": 1, **options})
+def build(name, features=None, **options):
+    options = {**SMALL[name], "seed": 1, **options}
+    return CATALOGUE[name].build(features or features_of(name), **options)
 
 
 def fit(model, epochs):
     batch, labels = data(2048)
+    batch = read_by(model, batch)
     model.compile(keras.optimizers.Adam(0.02), "binary_crossentropy", jit_compile=False)
     history = model.fit(batch, labels, batch_size=128, epochs=epochs, shuffle=False, verbose=0)
     return history.history["loss"]
+
+
+def predict(model, batch):
+    return model.predict(read_by(model, batch), batch_size=512, verbose=0)
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +82,17 @@ def test_learns_what_a_linear_model_cannot(name, trained):
     model, losses = trained(name)
     batch, labels = data(512, seed=1)
     assert losses[-1] < losses[0]
-    assert auc(labels, model.predict(batch, batch_size=512, verbose=0)) > 0.95
+    assert auc(labels, predict(model, batch)) > 0.95
 
 
-def test_a_linear_model_cannot():
-    inputs = {feature.name: feature.input() for feature in FEATURES}
-    logit = Linear(FEATURES)(inputs)
+@pytest.mark.parametrize("features", [FEATURES, SEQUENCES], ids=["fields", "histories"])
+def test_a_linear_model_cannot(features):
+    inputs = {feature.name: feature.input() for feature in features}
+    logit = Linear(features)(inputs)
     model = keras.Model(inputs, keras.layers.Activation("sigmoid")(logit))
     fit(model, 6)
     batch, labels = data(512, seed=1)
-    assert auc(labels, model.predict(batch, batch_size=512, verbose=0)) < 0.8
+    assert auc(labels, predict(model, batch)) < 0.8
 
 
 @each_model
@@ -98,7 +121,7 @@ def test_logits_are_added_and_then_one_sigmoid(name, trained):
     logits = added[0].input if added else [model.get_layer("output").input]
     assert [tuple(logit.shape) for logit in logits] == [(None, 1)] * len(logits)
     probe = keras.Model(model.input, [*logits, model.output])
-    *parts, output = probe.predict(batch, verbose=0)
+    *parts, output = predict(probe, batch)
     np.testing.assert_allclose(output, 1 / (1 + np.exp(-sum(parts))), rtol=1e-5, atol=1e-6)
     assert not model.get_layer("output").weights
     # One bias in all: two would be the same parameter twice.
@@ -108,59 +131,6 @@ def test_logits_are_added_and_then_one_sigmoid(name, trained):
 
 def _gives(layer, logits):
     return any(layer.output is logit for logit in logits)
-
-
-# 39 rows of 4 fields of width 4 and 2 numbers: x has 18 columns, the linear part 42 weights.
-ROWS, EMBEDDINGS, LINEAR, X = 39, 39 * 4, 39 + 2 + 1, 18
-HIDDEN = {n: n * 16 + 16 + 16 * 8 + 8 for n in (6, X, 2 * 6 * 4 + 2)}
-COUNTS = [
-    ("FM", {}, LINEAR + EMBEDDINGS),
-    ("FM", {"embedding_dim": 7}, LINEAR + ROWS * 7),
-    ("FFM", {}, LINEAR + ROWS * 4 * 3),
-    ("WideDeep", {"crosses": ()}, LINEAR + EMBEDDINGS + HIDDEN[X] + 8),
-    ("WideDeep", {}, LINEAR + 13 * 13 + EMBEDDINGS + HIDDEN[X] + 8),
-    ("WideDeep", {"wide": "fm", "crosses": ()}, LINEAR + 2 * EMBEDDINGS + HIDDEN[X] + 8),
-    ("DCN", {}, EMBEDDINGS + 2 * 2 * X + HIDDEN[X] + X + 8 + 1),
-    ("DCN", {"parameterization": "matrix"}, EMBEDDINGS + 2 * X * (X + 1) + HIDDEN[X] + X + 8 + 1),
-    ("DCN", {"hidden_units": ()}, EMBEDDINGS + 2 * 2 * X + X + 1),
-    ("DeepFM", {}, EMBEDDINGS + X + HIDDEN[X] + 8 + 1),
-    ("NFM", {}, LINEAR + EMBEDDINGS + 4 * 6 + HIDDEN[6] + 8),
-    ("NFM", {"use_bn": False}, LINEAR + EMBEDDINGS + HIDDEN[6] + 8),
-    ("AFM", {}, LINEAR + EMBEDDINGS + 4 * 8 + 2 * 8 + 4),
-    ("AFM", {"pooling": "avg"}, LINEAR + EMBEDDINGS + 4),
-    (
-        "AFM",
-        {"use_dnn": True, "hidden_units": [16, 8]},
-        LINEAR + EMBEDDINGS + 4 * 8 + 2 * 8 + 4 * 6 + HIDDEN[6] + 8,
-    ),
-    ("PNN", {"product": "inner"}, EMBEDDINGS + 16 * 16 + 16 + 6 * 16 + 18 * 8 + 8 + 9),
-    (
-        "PNN",
-        {"product": "inner", "pairs": "full"},
-        EMBEDDINGS + 16 * 16 + 16 + 16 * 16 + 18 * 8 + 8 + 9,
-    ),
-    ("PNN", {"product": "outer"}, EMBEDDINGS + 16 * 16 + 16 + 16 * 16 + 18 * 8 + 8 + 9),
-    ("PNN", {}, EMBEDDINGS + 16 * 16 + 16 + 6 * 16 + 16 * 16 + 18 * 8 + 8 + 9),
-    *(
-        (
-            "FiBiNET",
-            {"bilinear_type": kind},
-            LINEAR + EMBEDDINGS + 2 * 4 + 2 * matrices * 16 + HIDDEN[50] + 8,
-        )
-        for kind, matrices in (("all", 1), ("each", 3), ("interaction", 6))
-    ),
-    (
-        "FiBiNET",
-        {"layer_norm": True, "use_linear": False, "reduction_ratio": 2},
-        EMBEDDINGS + 2 * 8 + 2 * 6 * 16 + 2 * 8 + HIDDEN[50] + 8 + 1,
-    ),
-    ("AutoInt", {}, EMBEDDINGS + 2 * 4 + 4 * 4 * 8 + 4 * 8 * 8 + 6 * 8 + 1),
-    (
-        "AutoInt",
-        {"use_res": False, "embed_numeric": False, "hidden_units": [16, 8]},
-        EMBEDDINGS + 3 * 4 * 8 + 3 * 8 * 8 + 4 * 8 + 1 + HIDDEN[X] + 8,
-    ),
-]
 
 
 @pytest.mark.parametrize(("name", "options", "count"), COUNTS)
@@ -184,7 +154,7 @@ def test_options_run_and_reach_every_weight(name, options):
     model = build(name, **options)
     batch, labels = data(256)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean((model(batch, training=True) - labels) ** 2)
+        loss = tf.reduce_mean((model(read_by(model, batch), training=True) - labels) ** 2)
     gradients = tape.gradient(loss, [variable(w) for w in model.trainable_weights])
     for weight, gradient in zip(model.trainable_weights, gradients):
         assert gradient is not None, weight
@@ -197,10 +167,10 @@ def test_afm_poolings_are_what_they_say():
         model = build("AFM", pooling=pooling)
         pooled = keras.Model(model.input, model.get_layer("deep").input)
         embeddings = keras.Model(model.input, model.get_layer("embedding").output)
-        e = embeddings.predict(batch, verbose=0)
+        e = predict(embeddings, batch)
         pairs = np.stack([e[:, i] * e[:, j] for i in range(4) for j in range(i + 1, 4)], axis=1)
         want = reduce(pairs, axis=1)
-        np.testing.assert_allclose(pooled.predict(batch, verbose=0), want, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(predict(pooled, batch), want, rtol=1e-4, atol=1e-7)
 
 
 @each_model
@@ -210,7 +180,7 @@ def test_regression_leaves_the_logit_as_it_is(name):
         if "bias" in (getattr(weight, "path", "") or weight.name):
             weight.assign(tf.fill(weight.shape, 50.0))
     batch, _ = data(4)
-    y = model.predict(batch, verbose=0)
+    y = predict(model, batch)
     assert y.shape == (4, 1)
     assert y.dtype == np.float32
     assert np.abs(y).max() > 1
@@ -219,8 +189,9 @@ def test_regression_leaves_the_logit_as_it_is(name):
 @each_model
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_gives_float32_probabilities(name, policy):
-    batch, _ = data(32)
-    want = build(name)(batch)
+    model = build(name)
+    batch = read_by(model, data(32)[0])
+    want = model(batch)
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(policy)
     try:
@@ -241,7 +212,8 @@ batch = dict(np.load(Path(sys.argv[1], "batch.npz")))
 for path in sorted(Path(sys.argv[1]).glob("*.keras")):
     model = tf.keras.models.load_model(path)
     want = np.load(path.with_suffix(".npy"))
-    np.testing.assert_allclose(model(batch), want, atol=1e-6, err_msg=path.name)
+    read = {symbol.name: batch[symbol.name] for symbol in model.inputs}
+    np.testing.assert_allclose(model(read), want, atol=1e-6, err_msg=path.name)
     print(path.stem)
 """
 
@@ -252,7 +224,7 @@ def test_all_reload_in_a_fresh_process_and_predict_the_same(trained, tmp_path):
     for name in SMALL:
         model, _ = trained(name)
         model.save(tmp_path / f"{name}.keras")
-        np.save(tmp_path / f"{name}.npy", model(batch))
+        np.save(tmp_path / f"{name}.npy", model(read_by(model, batch)))
     command = [sys.executable, "-c", _RELOAD, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -265,11 +237,11 @@ def test_embedding_gradients_stay_sparse_without_a_penalty():
         model = build("DeepFM", l2_embedding=penalty)
         table = model.get_layer("embedding").embeddings
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(model(batch)) + sum(model.losses)
+            loss = tf.reduce_sum(model(read_by(model, batch))) + sum(model.losses)
         assert isinstance(tape.gradient(loss, variable(table)), kind)
 
 
-@each_model
+@pytest.mark.parametrize("name", OF_FIELDS)
 def test_sequences_alone_are_fields(name):
     seen = SequenceFeature("seen", 12, 3, 4, combiner="sum", embedding_name="item")
     options = {"crosses": ()} if name == "WideDeep" else {}
@@ -294,11 +266,35 @@ def test_numbers_alone_are_enough_where_nothing_is_paired(name):
         CATALOGUE[name].build([])
 
 
+@pytest.mark.parametrize("name", OF_HISTORIES)
+def test_models_of_histories_need_one_and_its_target(name):
+    with pytest.raises(ValueError, match=f"{name}: needs a SequenceFeature with target="):
+        build(name, FEATURES)
+    with pytest.raises(ValueError, match=r"'item'.*among the features: "):
+        build(name, [feature for feature in SEQUENCES if feature is not ITEM])
+
+
+@pytest.mark.parametrize("name", OF_HISTORIES)
+def test_candidate_and_history_share_one_table(name):
+    table = build(name).get_layer("embedding").embeddings
+    # items, noise, words; each with a row for id 0
+    assert tuple(table.shape) == (13 + 6 + 7, 4)
+
+
+@pytest.mark.parametrize("name", OF_HISTORIES)
+def test_an_empty_history_is_a_prediction(name, trained):
+    model, _ = trained(name)
+    batch = read_by(model, data(8)[0])
+    empty = {k: np.zeros_like(v) if k in ("history", "sessions") else v for k, v in batch.items()}
+    y = model.predict(empty, verbose=0)
+    assert np.isfinite(y).all()
+    assert not np.allclose(y, model.predict(batch, verbose=0), atol=1e-3)
+
+
 def test_sampled_negatives_are_no_input():
-    seen = SequenceFeature("seen", 12, 3, 4, target="item")
-    negatives = SequenceFeature("unseen", 12, 3, 4, negative_of="seen")
-    model = models.DeepFM([ITEM, seen, negatives])
-    assert set(model.input) == {"item", "seen"}
+    negatives = SequenceFeature("unseen", 12, 4, 4, negative_of="history")
+    model = models.DeepFM([ITEM, HISTORY, negatives])
+    assert set(model.input) == {"item", "history"}
     with pytest.raises(ValueError, match="DCN: needs at least 1 sparse or sequence features"):
         models.DCN([negatives])
 
