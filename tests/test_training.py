@@ -227,6 +227,10 @@ def test_precision_is_the_models_alone():
     made = training.build("FM", dataset(), precision="mixed_bfloat16")
     assert made.get_layer("embedding").compute_dtype == "bfloat16"
     assert tf.keras.mixed_precision.global_policy().name == before
+    # Gradients of the loss itself would be 0 in float16.
+    for precision, scaled in (("mixed_bfloat16", False), ("mixed_float16", True)):
+        optimizer = training.build("FM", dataset(), precision=precision).optimizer
+        assert ("LossScale" in type(optimizer).__name__) == scaled
 
 
 def test_every_epoch_has_a_shuffle_of_its_own(monkeypatch):
