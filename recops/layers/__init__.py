@@ -8,6 +8,7 @@ from recops.layers.cin import CIN
 from recops.layers.cross import Cross
 from recops.layers.embedding import EmbeddingBag, FusedEmbedding, PaddingMask
 from recops.layers.interacting import InteractingLayer, NumberEmbedding
+from recops.layers.interest import InterestEvolution, InterestExtractor
 from recops.layers.linear import Linear, WideCrosses
 from recops.layers.mlp import MLP, Dice
 from recops.layers.pairwise import FFM, FM, BiInteraction, InnerProduct, PairwiseHadamard
@@ -15,6 +16,7 @@ from recops.layers.pooling import AttentionalPooling
 from recops.layers.recurrent import GRU, DynamicGRU
 from recops.layers.senet import SENET
 from recops.layers.session import BiasEncoding, SessionExtractor
+from recops.layers.target_attention import TargetAttention
 from recops.layers.transformer import PositionalEncoding, TransformerDecoder, TransformerEncoder
 
 __all__ = [
@@ -37,6 +39,8 @@ __all__ = [
     "FusedEmbedding",
     "InnerProduct",
     "InteractingLayer",
+    "InterestEvolution",
+    "InterestExtractor",
     "Linear",
     "MultiHeadAttention",
     "NumberEmbedding",
@@ -46,6 +50,7 @@ __all__ = [
     "PositionalEncoding",
     "RecencyEncoding",
     "SessionExtractor",
+    "TargetAttention",
     "TransformerDecoder",
     "TransformerEncoder",
     "WideCrosses",

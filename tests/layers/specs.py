@@ -299,16 +299,20 @@ SPECS: list[Spec] = [
 from tests.layers import (  # noqa: E402
     specs_behavior,
     specs_interacting,
+    specs_interest,
     specs_recurrent,
     specs_session,
+    specs_target_attention,
     specs_transformer,
 )
 
 SPECS += [
     *specs_behavior.SPECS,
     *specs_interacting.SPECS,
+    *specs_interest.SPECS,
     *specs_recurrent.SPECS,
     *specs_session.SPECS,
+    *specs_target_attention.SPECS,
     *specs_transformer.SPECS,
 ]
 

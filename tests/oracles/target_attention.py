@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,22 @@ def target_attention(
             weights[b, kept] = powers / powers.sum()
         pooled[b] = sum((weights[b, t] * keys[b, t] for t in kept), np.zeros(dim))
     return pooled, weights
+
+
+def with_dice(layer: Any, x: Mapping[str, Any]) -> np.ndarray:
+    """The pooled history of a built layer whose activation is Dice, out of training."""
+    q, k = (x[name].astype(np.float64) for name in ("query", "keys"))
+    q = q[:, None] + 0 * k
+    hidden = np.concatenate([q, k, q - k, q * k], axis=2)
+    for kernel, bias, dice in zip(layer.kernels, layer.biases, layer.activations):
+        s = hidden @ np.asarray(kernel) + np.asarray(bias)
+        alpha, mean, variance = map(np.asarray, dice.get_weights())
+        p = 1 / (1 + np.exp(-(s - mean) / np.sqrt(variance + dice.epsilon)))
+        hidden = p * s + (1 - p) * alpha * s
+    scores = (hidden @ np.asarray(layer.kernels[-1]))[..., 0]
+    powers = np.where(x["mask"], np.exp(scores), 0)
+    weights = powers / np.maximum(powers.sum(1, keepdims=True), 1e-30)
+    return np.einsum("bt,btd->bd", weights, k)
 
 
 ORACLES = {"target_attention": target_attention}

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from recops._core.numerics import accumulate, jit, jit_forward
 from recops.ops.target_attention.activations import ACTIVATIONS
+from recops.ops.target_attention.unit import folded, weigh, without_padding
 
 _Tensors = list[tf.Tensor]
 
@@ -61,18 +62,6 @@ def _op(activation: str, normalize: bool) -> Callable[..., Any]:
     return op
 
 
-def _without_padding(keys: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """A weight of zero does not silence a NaN in the product that it enters."""
-    return tf.where(mask[:, :, None], keys, tf.zeros([], keys.dtype))
-
-
-def _folded(query: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Each example's kernel [B, D, A]; the kernels of its target: added [D, A], multiplied."""
-    of_query, of_key, of_difference, of_product = tf.split(kernel, 4)
-    own = (of_key - of_difference) + query[:, :, None] * of_product
-    return own, of_query + of_difference, of_product
-
-
 def _dense(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """x [B, T, n] times a kernel [n, m]; what has a width of one is no GEMM."""
     if kernel.shape[0] == 1:
@@ -95,22 +84,16 @@ def _forward(
 ) -> tuple[tf.Tensor, ...]:
     """Pooled keys, weights; and for the backward the weights unrounded and each hidden layer."""
     function, _ = ACTIVATIONS[activation]
-    zero = tf.zeros([], keys.dtype)
-    keys = _without_padding(keys, mask)
-    own, of_query, _ = _folded(query, kernels[0])
+    keys = without_padding(keys, mask)
+    own, of_query, _ = folded(query, kernels[0])
     row = tf.matmul(query, of_query) + biases[0]  # [B, A]
     x = tf.matmul(keys, own) + row[:, None]
     hidden: _Tensors = []
     for kernel, bias in zip(kernels[1:], biases[1:]):
         hidden.append(function(x))
         x = _dense(hidden[-1], kernel) + bias
-    scores = tf.squeeze(x, axis=2)  # [B, T]
-    if normalize:
-        largest = tf.reduce_max(tf.where(mask, scores, scores.dtype.min), axis=1, keepdims=True)
-        scores = tf.where(mask, tf.exp(scores - largest), zero)
-        scores = tf.math.divide_no_nan(scores, tf.reduce_sum(scores, axis=1, keepdims=True))
-    weights = tf.where(mask, scores, zero)
-    return tf.reduce_sum(weights[:, :, None] * keys, axis=1), weights, weights, *hidden
+    pooled, weights = weigh(tf.squeeze(x, axis=2), keys, mask, normalize)
+    return pooled, weights, weights, *hidden
 
 
 def _backward(
@@ -127,7 +110,7 @@ def _backward(
     normalize: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, _Tensors, _Tensors]:
     _, derivative = ACTIVATIONS[activation]
-    keys = _without_padding(keys, mask)
+    keys = without_padding(keys, mask)
     dweights += tf.reduce_sum(keys * dpooled[:, None], axis=2)
     if normalize:
         centre = tf.reduce_sum(weights * dweights, axis=1, keepdims=True)
@@ -143,7 +126,7 @@ def _backward(
         dbiases.insert(0, dbias)
         dx = _dense(dx, tf.transpose(kernel)) * derivative(y)
 
-    own, of_query, of_product = _folded(query, kernels[0])
+    own, of_query, of_product = folded(query, kernels[0])
     drow = tf.reduce_sum(dx, axis=1)  # [B, A]
     down = tf.matmul(keys, dx, transpose_a=True)  # [B, D, A]
     dof_query = tf.matmul(query, drow, transpose_a=True)
