@@ -57,5 +57,10 @@ def accumulate(fn: Callable[..., Any], narrow: int | None = None) -> Callable[..
     return wide
 
 
+def widened(*tensors: tf.Tensor) -> list[tf.Tensor]:
+    """Tensors of at least 32 bits, for a path that chooses itself what it keeps in 16."""
+    return [tf.cast(t, tf.float32) if t.dtype in _HALF else t for t in tensors]
+
+
 def _is_float(value: Any) -> bool:
     return isinstance(value, tf.Tensor) and value.dtype.is_floating

@@ -1,29 +1,24 @@
 """The recurrence with all input projections in one GEMM and its backward through time by hand.
 
-Forward and backward are one XLA loop each, of a known number of steps. The forward keeps the gates
-and the states, time first; what else the backward needs (the products of the state with the
-recurrent kernel) is one GEMM over all steps, outside its loop. So are all weight gradients.
+Forward and backward are one XLA loop each, of a known number of steps. A step of the forward writes
+one row of a record: the gates, and the state it began with. The backward reads a row and writes the
+gradients of the gates' arguments. The weight gradients, and what of a step does not follow from its
+gradient by element, are one GEMM over all steps each, outside the loop.
+
+The record, in the dtype of the inputs, and the gradients are all that is kept for all steps: what a
+step writes and reads again is where a GPU's time goes, a kernel for each buffer and its memory.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit, jit_forward
+from recops._core.numerics import jit, jit_forward, widened
 from recops.ops.dynamic_gru.options import Options
-
-
-class _Steps(NamedTuple):
-    """What a step reads, time first."""
-
-    projected: tf.Tensor  # [T, B, 3H]
-    attention: tf.Tensor  # [T, B, 1]
-    mask: tf.Tensor  # [T, B, 1]
-    shown: tf.Tensor  # [T, B, 1]: the output is the state, not zero
 
 
 def dynamic_gru(
@@ -41,16 +36,16 @@ def dynamic_gru(
 
 @functools.cache
 def _op(options: Options) -> Callable[..., Any]:
-    forward = jit_forward(accumulate(functools.partial(_forward, options=options)))
-    backward = jit(accumulate(functools.partial(_backward, options=options)))
+    forward = jit_forward(functools.partial(_forward, options=options))
+    backward = jit(functools.partial(_backward, options=options))
 
     @tf.custom_gradient
     def op(*args: tf.Tensor) -> tuple[Any, Callable[..., Any]]:
-        outputs, last, gates, states = forward(*args)
+        outputs, last, record = forward(*args)
 
         def grad(doutputs: tf.Tensor, dlast: tf.Tensor) -> tuple[Any, ...]:
             dx, dkernel, drecurrent, dbias, dattention, dinitial = backward(
-                *args, gates, states, doutputs, dlast
+                *args, record, doutputs, dlast
             )
             return dx, dkernel, drecurrent, dbias, dattention, None, dinitial
 
@@ -103,10 +98,6 @@ def _weight_gradient(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _at(tensor: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
-    return tf.gather(tensor, t)
-
-
 def _buffer(*shape: Any, dtype: tf.DType) -> tf.TensorArray:
     """Room for the results of all steps. Made from a tensor, XLA knows its shape from the start."""
     return tf.TensorArray(dtype, size=shape[0]).unstack(tf.zeros(shape, dtype))
@@ -122,9 +113,12 @@ def _forward(
     initial_state: tf.Tensor,
     *,
     options: Options,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Outputs, last state, gates (z, r, candidate) [T, B, 3H] and states [T, B, H]."""
-    units = recurrent_kernel.shape[0]
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Outputs, last state, and the record [T, B, 4H]: z, r, candidate, state before the step."""
+    narrow, units = x.dtype, recurrent_kernel.shape[0]
+    x, kernel, recurrent_kernel, bias, attention, initial_state = widened(
+        x, kernel, recurrent_kernel, bias, attention, initial_state
+    )
     inputs, attention, mask = _inputs(x, attention, mask, options)
     # With reset_after the candidate's recurrent bias is inside the reset product.
     outer = bias[0] + (_gates_only(bias[1], units) if options.reset_after else bias[1])
@@ -134,9 +128,9 @@ def _forward(
     steps, batch = tf.shape(x)[1], tf.shape(x)[0]
 
     def step(
-        t: tf.Tensor, h: tf.Tensor, gates: tf.TensorArray, states: tf.TensorArray
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray, tf.TensorArray]:
-        p = _at(projected, t)
+        t: tf.Tensor, h: tf.Tensor, record: tf.TensorArray
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
+        p = tf.gather(projected, t)
         if options.reset_after:
             product = tf.matmul(h, recurrent_kernel)  # [B, 3H]: one GEMM a step is enough
             zr = tf.sigmoid(p[:, : 2 * units] + product[:, : 2 * units])
@@ -145,23 +139,17 @@ def _forward(
             zr = tf.sigmoid(p[:, : 2 * units] + tf.matmul(h, u_gates))
             inner = tf.matmul(zr[:, units:] * h, u_candidate)
         candidate = tf.tanh(p[:, 2 * units :] + inner)
-        keep = options.keep(zr[:, :units], _at(attention, t))
-        after = tf.where(_at(mask, t), keep * h + (1 - keep) * candidate, h)
-        gates = gates.write(t, tf.concat([zr, candidate], axis=1))
-        return t + 1, after, gates, states.write(t, after)
+        keep = options.keep(zr[:, :units], tf.gather(attention, t))
+        after = tf.where(tf.gather(mask, t), keep * h + (1 - keep) * candidate, h)
+        row = tf.cast(tf.concat([zr, candidate, h], axis=1), narrow)
+        return t + 1, after, record.write(t, row)
 
-    start = (
-        tf.constant(0),
-        initial_state,
-        _buffer(steps, batch, 3 * units, dtype=x.dtype),
-        _buffer(steps, batch, units, dtype=x.dtype),
-    )
-    _, last, gates, states = tf.while_loop(
-        lambda t, *_: t < steps, step, start, maximum_iterations=steps
-    )
-    gates, states = gates.stack(), states.stack()
-    outputs = tf.where(_shown(mask, options), states, tf.zeros([], x.dtype))
-    return tf.transpose(outputs, [1, 0, 2]), last, gates, states
+    start = (tf.constant(0), initial_state, _buffer(steps, batch, 4 * units, dtype=narrow))
+    _, last, record = tf.while_loop(lambda t, *_: t < steps, step, start, maximum_iterations=steps)
+    record, last = record.stack(), tf.cast(last, narrow)
+    after = tf.concat([record[1:, :, 3 * units :], last[None]], axis=0)[:steps]
+    outputs = tf.where(_shown(mask, options), after, tf.zeros([], narrow))
+    return tf.transpose(outputs, [1, 0, 2]), last, record
 
 
 def _gates_only(bias: tf.Tensor, units: int) -> tf.Tensor:
@@ -176,60 +164,58 @@ def _backward(
     attention: tf.Tensor,
     mask: tf.Tensor,
     initial_state: tf.Tensor,
-    gates: tf.Tensor,
-    states: tf.Tensor,
+    record: tf.Tensor,
     doutputs: tf.Tensor,
     dlast: tf.Tensor,
     *,
     options: Options,
 ) -> tuple[tf.Tensor, ...]:
     """Gradients of x, kernel, recurrent kernel, bias, attention and initial state."""
-    units = recurrent_kernel.shape[0]
+    narrow, units = x.dtype, recurrent_kernel.shape[0]
+    x, kernel, recurrent_kernel, bias, attention, dlast = widened(
+        x, kernel, recurrent_kernel, bias, attention, dlast
+    )
     inputs, scores, kept = _inputs(x, attention, mask, options)
+    shown = _shown(kept, options)
     zero = tf.zeros([], x.dtype)
-    dshown = tf.where(_shown(kept, options), tf.transpose(doutputs, [1, 0, 2]), zero)
-    before = tf.concat([initial_state[None], states[:-1]], axis=0)  # [T, B, H]
-    z, r, candidate = tf.split(gates, 3, axis=2)
-    dkeep_dz, dkeep_da = options.keep_gradient(z, scores)
-    keep = options.keep(z, scores)
-    # Everything in a step that does not depend on the incoming gradient is computed here, at once.
-    to_candidate = tf.where(kept, (1 - keep) * (1 - tf.square(candidate)), zero)
-    to_z = tf.where(kept, (before - candidate) * dkeep_dz * z * (1 - z), zero)
-    to_h = tf.where(kept, keep, tf.ones([], x.dtype))
-    if options.reset_after:
-        product = _flat_matmul(before, recurrent_kernel[:, 2 * units :]) + bias[1, 2 * units :]
-        to_r = product * r * (1 - r)
-    else:
-        to_r = before * r * (1 - r)
-    factors = tf.concat([to_z, to_r, to_candidate, to_h, r], axis=2)  # [T, B, 5H]
     u_gates, u_candidate = recurrent_kernel[:, : 2 * units], recurrent_kernel[:, 2 * units :]
+    before = record[:, :, 3 * units :]  # [T, B, H]
+    if options.reset_after:
+        product = _flat_matmul(widened(before)[0], u_candidate) + bias[1, 2 * units :]
     steps, batch = tf.shape(x)[1], tf.shape(x)[0]
 
     def step(
-        n: tf.Tensor, dh: tf.Tensor, dpre: tf.TensorArray, *darrived: tf.TensorArray
+        n: tf.Tensor, dh: tf.Tensor, dpre: tf.TensorArray, *dscores: tf.TensorArray
     ) -> tuple[Any, ...]:
         t = steps - 1 - n
-        to_z, to_r, to_candidate, to_h, r = tf.split(_at(factors, t), 5, axis=1)
-        dh = dh + _at(dshown, t)
-        dz, dc = dh * to_z, dh * to_candidate
+        z, r, candidate, h = tf.split(tf.cast(tf.gather(record, t), dh.dtype), 4, axis=1)
+        a, now = tf.gather(scores, t), tf.gather(kept, t)
+        arrived = tf.cast(tf.gather(doutputs, t, axis=1), dh.dtype)
+        dh = dh + tf.where(tf.gather(shown, t), arrived, zero)
+        keep, (dkeep_dz, dkeep_da) = options.keep(z, a), options.keep_gradient(z, a)
+        dnew = tf.where(now, dh, zero)
+        dkeep = dnew * (h - candidate)
+        dz = dkeep * dkeep_dz * z * (1 - z)
+        dc = dnew * (1 - keep) * (1 - tf.square(candidate))
         if options.reset_after:
-            dr = dc * to_r
-            d = tf.concat([dz, dr, dc], axis=1)
+            dr = dc * tf.gather(product, t) * r * (1 - r)
             through = tf.concat([dz, dr, dc * r], axis=1)
-            after = dh * to_h + tf.matmul(through, recurrent_kernel, transpose_b=True)
+            dbefore = tf.matmul(through, recurrent_kernel, transpose_b=True)
         else:
             dreset = tf.matmul(dc, u_candidate, transpose_b=True)
-            dr = dreset * to_r
-            d = tf.concat([dz, dr, dc], axis=1)
-            after = dh * to_h + dreset * r + tf.matmul(d[:, : 2 * units], u_gates, transpose_b=True)
-        return n + 1, after, dpre.write(t, d), *(array.write(t, dh) for array in darrived)
+            dr = dreset * h * r * (1 - r)
+            dbefore = dreset * r + tf.matmul(tf.concat([dz, dr], axis=1), u_gates, transpose_b=True)
+        dbefore += tf.where(now, keep * dh, dh)
+        written = [array.write(t, dkeep * dkeep_da) for array in dscores]
+        return n + 1, dbefore, dpre.write(t, tf.concat([dz, dr, dc], axis=1)), *written
 
     # Only a score that takes part in the gates has a gradient from the states.
-    arrived = [_buffer(steps, batch, units, dtype=x.dtype)] if options.attentive else []
-    start = (tf.constant(0), dlast, _buffer(steps, batch, 3 * units, dtype=x.dtype), *arrived)
-    _, dinitial, dpre, *arrived = tf.while_loop(
+    dscores = [_buffer(steps, batch, units, dtype=x.dtype)] if options.attentive else []
+    start = (tf.constant(0), dlast, _buffer(steps, batch, 3 * units, dtype=x.dtype), *dscores)
+    _, dinitial, dpre, *dscores = tf.while_loop(
         lambda n, *_: n < steps, step, start, maximum_iterations=steps
     )
+    r, before = widened(record[:, :, units : 2 * units], before)
     dpre = dpre.stack()
 
     dgates, dcandidate = dpre[:, :, : 2 * units], dpre[:, :, 2 * units :]
@@ -243,14 +229,13 @@ def _backward(
     dinputs = _flat_matmul(dpre, kernel, transpose_b=True)  # [T, B, I]
     dattention = tf.zeros_like(scores)
     if options.attentive:
-        dkeep = tf.where(kept, arrived[0].stack() * (before - candidate), zero)
-        dattention = tf.reduce_sum(dkeep * dkeep_da, axis=2, keepdims=True)
+        dattention = tf.reduce_sum(dscores[0].stack(), axis=2, keepdims=True)
     dx = dinputs
     if options.gru_type == "aigru":
         plain = tf.where(kept, _time_first(x, options), zero)
         dattention = tf.reduce_sum(dinputs * plain, axis=2, keepdims=True)
         dx = dinputs * scores
-    return (
+    gradients = (
         _batch_first(dx, options),
         _weight_gradient(inputs, dpre),
         drecurrent,
@@ -258,3 +243,4 @@ def _backward(
         _batch_first(dattention, options)[..., 0],
         dinitial,
     )
+    return tuple(tf.cast(gradient, narrow) for gradient in gradients)
