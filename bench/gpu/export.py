@@ -1,0 +1,111 @@
+"""Lower the bench cases of all ops to XLA's HLO for a GPU, on a machine that has none.
+
+python bench/gpu/export.py BUILD [--op OP ...] [--tag bench]
+
+Each backend that XLA compiles and each stock form becomes one program, forward and backward of one
+call. BUILD gets a serialized HLO module a program, an npz of the inputs a case, and `index.jsonl`,
+which says what belongs together. Floats travel as their range alone and are drawn again where they
+are needed: tables and field pairs of real size would take gigabytes.
+
+The HLO holds source paths of this machine, so BUILD must stay out of version control.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import numpy as np
+import tensorflow as tf
+
+from recops import benchmark
+from recops._core.cases import Case
+
+# The ops whose loops and softmaxes are kept in float32 for 16-bit inputs are lowered in both.
+HALF = ("dynamic_gru", "multi_head_attention", "target_attention")
+
+
+def lower(fn: Callable[..., Any], values: list[Any]) -> tuple[bytes, list[np.ndarray]]:
+    """The HLO module of a function for a GPU, and the constants that it takes as more inputs."""
+    jitted = tf.function(fn, jit_compile=True, autograph=False)
+    captured = jitted.get_concrete_function(*values).captured_inputs
+    ir = jitted.experimental_get_compiler_ir(*values)
+    return (
+        ir(stage="hlo_serialized", platform_name="GPU"),
+        [tensor.numpy() for tensor in captured],
+    )
+
+
+def programs(case: Case) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """What XLA compiles of a case: backends but the reference, and the stock forms."""
+    for (provider, compiled), fn in benchmark.providers(case).items():
+        if compiled == "jit" and provider != "cpp":
+            yield provider, fn
+
+
+def described(array: np.ndarray) -> dict[str, Any]:
+    """Type and shape of an array, and of floats the range to draw them from."""
+    dtype = tf.as_dtype(array.dtype)
+    facts: dict[str, Any] = {"dtype": dtype.name, "shape": list(array.shape)}
+    if dtype.is_floating:
+        wide = array.astype(np.float64)
+        facts |= {"mean": wide.mean(), "std": wide.std(), "min": wide.min(), "max": wide.max()}
+    return facts
+
+
+def export(case: Case, dtype: str, build: Path) -> Iterator[dict[str, Any]]:
+    """Write all programs of a case; yields their lines of the index."""
+    arrays = case.arrays(dtype)
+    flat = tf.nest.flatten(list(arrays.values()))
+    tensors = {name: tf.nest.map_structure(tf.constant, value) for name, value in arrays.items()}
+    for provider, fn in programs(case):
+        if provider.startswith("stock."):
+            fn(**tensors)  # a form may make its layers at its first call, which must not be traced
+        body = benchmark.program(fn, list(tensors), backward=True)
+        hlo, captured = lower(body, list(tensors.values()))
+        name = f"{case.op}-{case.name}-{provider}-{dtype}"
+        (build / f"{name}.hlo.pb").write_bytes(hlo)
+        inputs = [*flat, *captured]
+        exact = {
+            str(i): array
+            for i, array in enumerate(inputs)
+            if i >= len(flat) or not tf.as_dtype(array.dtype).is_floating
+        }
+        np.savez_compressed(build / f"{name}.npz", **exact)
+        yield {
+            "name": name,
+            "op": case.op,
+            "case": case.name,
+            "provider": provider,
+            "dtype": dtype,
+            "inputs": [described(array) for array in inputs],
+            "tf": tf.__version__,
+        }
+
+
+def main() -> None:
+    """Lower the cases that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("build", type=Path)
+    parser.add_argument("--op", action="append", default=[], help="an op; all if left out")
+    parser.add_argument("--tag", default="bench", help="which cases: bench, smoke or test")
+    options = parser.parse_args()
+    options.build.mkdir(parents=True, exist_ok=True)
+    index = options.build / "index.jsonl"
+    kept = [json.loads(line) for line in index.read_text().splitlines()] if index.exists() else []
+    rows = {row["name"]: row for row in kept}
+    for case in benchmark.cases(options.tag, options.op):
+        for dtype in ("float32", "bfloat16") if case.op in HALF else ("float32",):
+            for row in export(case, dtype, options.build):
+                rows[row["name"]] = row
+                print(row["name"], flush=True)
+                index.write_text("".join(json.dumps(r) + "\n" for r in rows.values()))
+
+
+if __name__ == "__main__":
+    main()
