@@ -6,7 +6,7 @@ import functools
 import importlib
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from recops import ops, profiling
 from recops._core import compat, dispatch
-from recops._core.cases import Case, select
+from recops._core.cases import Case, differentiated, select
 from recops.version import __version__
 
 # Largest error relative to the largest magnitude: a row beyond it is wrong, whatever its speed.
@@ -106,7 +106,7 @@ def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Ro
             if key[0].startswith("stock."):
                 # A form may make its layers at the first call, which it cannot inside a trace.
                 fn(**inputs)
-            step = _step(fn, inputs, backward, jit=key[1] == "jit")
+            step = _step(fn, inputs, backward, key[1] == "jit", case.constant)
             verdicts[key] = _check(step, truth, dtype)
             if verdicts[key].status == "ok":
                 steps[key] = step
@@ -142,27 +142,32 @@ def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Ro
 
 
 def _step(
-    fn: Callable[..., Any], inputs: Mapping[str, Any], backward: bool, jit: bool
+    fn: Callable[..., Any],
+    inputs: Mapping[str, Any],
+    backward: bool,
+    jit: bool,
+    constant: Collection[str],
 ) -> Callable[[], list[Any]]:
     """A provider on its inputs, traced: the first call compiles it."""
-    body, values = program(fn, list(inputs), backward), list(inputs.values())
+    body, values = program(fn, list(inputs), backward, constant), list(inputs.values())
     traced = tf.function(body, jit_compile=jit, autograph=False).get_concrete_function(*values)
     return functools.partial(traced, *values)
 
 
 def program(
-    fn: Callable[..., Any], names: Sequence[str], backward: bool
+    fn: Callable[..., Any], names: Sequence[str], backward: bool, constant: Collection[str] = ()
 ) -> Callable[..., list[Any]]:
     """A provider as a function of its inputs in the order of `names`: outputs, then gradients.
 
-    The inputs are arguments: constants would be folded away.
+    The inputs are arguments: constants would be folded away. Those named in `constant` get no
+    gradient.
     """
 
     def body(*tensors: Any) -> list[Any]:
         arguments = dict(zip(names, tensors))
         if not backward:
             return tf.nest.flatten(fn(**arguments))
-        floats = [t for t in tf.nest.flatten(arguments) if t.dtype.is_floating]
+        floats = differentiated(arguments, constant)
         with tf.GradientTape() as tape:
             tape.watch(floats)
             outputs = tf.nest.flatten(fn(**arguments))
@@ -185,7 +190,7 @@ def _truth(case: Case, dtype: str, backward: bool) -> list[np.ndarray]:
     )
     inputs = {name: tf.nest.map_structure(tf.constant, value) for name, value in arrays.items()}
     reference = functools.partial(getattr(ops, case.op), **case.options, backend="reference")
-    return [_plain(t) for t in _step(reference, inputs, backward, jit=False)()]
+    return [_plain(t) for t in _step(reference, inputs, backward, False, case.constant)()]
 
 
 class _Verdict(NamedTuple):
@@ -223,7 +228,7 @@ def _moved(
     A table counts by the rows that are read, which are those that get a gradient.
     """
     floats, ids = 0.0, 0.0
-    parameters = 0
+    parameters = len(differentiated(arrays, case.constant))
     for name, value in arrays.items():
         for array in tf.nest.flatten(value):
             elements = array.size
@@ -231,7 +236,6 @@ def _moved(
                 elements = case.rows_read[name] * array.shape[1]
             if tf.as_dtype(array.dtype).is_floating:
                 floats += elements
-                parameters += 1
             else:
                 ids += array.nbytes
     outputs = truth[: len(truth) - parameters] if backward else truth

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from recops import ops
 from recops._core import dispatch
-from recops._core.cases import Case, select
+from recops._core.cases import Case, differentiated, select
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -66,7 +66,10 @@ def cotangents(outputs: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def numeric_gradient(
-    fn: Callable[..., Any], arrays: Mapping[str, Any], options: Mapping[str, Any]
+    fn: Callable[..., Any],
+    arrays: Mapping[str, Any],
+    options: Mapping[str, Any],
+    constant: Collection[str] = (),
 ) -> list[np.ndarray]:
     """Central differences of the weighted sum of the outputs, for every float array, in float64."""
     arrays = tf.nest.map_structure(np.array, wide(dict(arrays)))
@@ -77,9 +80,7 @@ def numeric_gradient(
         return float(sum(np.sum(w * o) for w, o in zip(weights, outputs)))
 
     step, gradients = 1e-6, []
-    for array in tf.nest.flatten(arrays):
-        if not is_float(array):
-            continue
+    for array in differentiated(arrays, constant):
         gradient = np.zeros_like(array)
         for index in np.ndindex(array.shape):
             kept = array[index]
@@ -98,7 +99,7 @@ def expected(op: str, name: str, dtype: str) -> tuple[list[np.ndarray], list[np.
     case = next(c for c in cases() if c.op == op and c.name == name)
     arrays = wide(case.arrays(dtype))
     outputs = tf.nest.flatten(oracle(op)(**arrays, **case.options))
-    return outputs, numeric_gradient(oracle(op), arrays, case.options)
+    return outputs, numeric_gradient(oracle(op), arrays, case.options, case.constant)
 
 
 def run(
@@ -106,6 +107,7 @@ def run(
     arrays: Mapping[str, Any],
     mode: str = "eager",
     like: list[np.ndarray] | None = None,
+    constant: Collection[str] = (),
 ) -> tuple[list[Any], list[Any]]:
     """Outputs of `fn(**arrays)` and the gradients of their weighted sum, as float64 arrays.
 
@@ -115,7 +117,7 @@ def run(
     weights = cotangents(like or [o.numpy() for o in tf.nest.flatten(fn(**structure))])
 
     def step(tensors: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
-        floats = [t for t in tf.nest.flatten(tensors) if t.dtype.is_floating]
+        floats = differentiated(tensors, constant)
         with tf.GradientTape() as tape:
             tape.watch(floats)
             outputs = tf.nest.flatten(fn(**tensors))

@@ -16,6 +16,7 @@ from recops.ops.pairwise.api import (
     pairwise_hadamard,
     pairwise_inner,
 )
+from recops.ops.sampled_softmax.api import in_batch_softmax, sampled_softmax
 from recops.ops.target_attention.api import target_attention
 
 __all__ = [
@@ -30,10 +31,12 @@ __all__ = [
     "embedding_lookup",
     "field_aware_interaction",
     "fm_interaction",
+    "in_batch_softmax",
     "multi_head_attention",
     "outer_product",
     "pairwise_hadamard",
     "pairwise_inner",
+    "sampled_softmax",
     "select",
     "target_attention",
 ]

@@ -1,0 +1,194 @@
+"""Softmax cross-entropy over few candidates: sampled ones, or the other items of the batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from recops._core import checks
+from recops._core.dispatch import Room
+from recops.ops.embedding.rows import bag_rows, poison
+from recops.ops.sampled_softmax import reference, samplers, xla
+
+_ROOM = Room("sampled_softmax", ("sampled_softmax", "in_batch_softmax"), reference, xla)
+
+
+def sampled_softmax(
+    inputs: Any,
+    labels: Any,
+    weights: Any,
+    biases: Any = None,
+    *,
+    num_sampled: int,
+    sampler: str = "log_uniform",
+    counts: Any = None,
+    distortion: float = 0.75,
+    remove_accidental_hits: bool = True,
+    sampled: Any = None,
+    seed: Any = None,
+    backend: str = "auto",
+) -> tf.Tensor:
+    """Cross-entropy of the label over itself and sampled ids (TF: sampled_softmax_loss).
+
+        l(k) = <inputs[b], weights[k]> + biases[k] - log E[k]
+        out[b] = log(exp l(labels[b]) + sum_s exp l(ids[s])) - l(labels[b])
+
+    E[k] is how often id k is expected among the draws, so that the softmax estimates the full one.
+
+    Args:
+      inputs: [B, D], float16, bfloat16, float32 or float64.
+      labels: [B], int32 or int64, ids 0..V.
+      weights: [V+1, D], variable or tensor in the dtype of `inputs`; V may be unknown.
+      biases: [V+1], or None.
+      num_sampled: S, draws for the whole batch.
+      sampler: "uniform", "log_uniform" (p ~ log((k+1)/k): ids in order of falling frequency) or
+        "frequency" (p ~ counts^distortion, drawn from an alias table). Draws are with replacement
+        and never id 0.
+      counts: [V+1] NumPy array or list of how often each id occurs, for "frequency"; the first
+        one is not looked at, and an id with 0 is never drawn.
+      distortion: exponent of the counts.
+      remove_accidental_hits: leave a drawn id out of the rows whose label it is.
+      sampled: (ids [S], log E of labels [B], log E of ids [S]) in place of a draw; constants, which
+        get no gradient.
+      seed: None draws anew in each call; an integer or [2] integers, which may be tensors, make
+        the draw a function of them, so a training step needs another each time.
+      backend: "auto", "cpp", "xla" or "reference".
+
+    Returns: [B] in the dtype of `inputs`. The gradients of `weights` and `biases` are
+    tf.IndexedSlices outside jit_compile.
+
+    Raises: ValueError for a wrong rank, size, dtype or sampler; InvalidArgumentError for a label
+    that has no row (inside jit_compile=True its loss is NaN); BackendError when a named backend
+    cannot run.
+
+    Numerics: logits and the softmax are float32 for 16-bit inputs; any logit is safe. Cost: 2 B S D
+    flops forward, of which the backward makes one third again to keep [B] numbers, not [B, S].
+
+    Source: Jean et al., On Using Very Large Target Vocabulary, ACL 2015; Bengio & Senecal 2008.
+
+    Example:
+      >>> import recops
+      >>> table, ids = [[0.0], [0.0], [0.0]], [[2, 2], [0.0], [0.0, 0.0]]
+      >>> loss = recops.ops.sampled_softmax([[1.0]], [1], table, num_sampled=2, sampled=ids)
+      >>> [round(v, 4) for v in loss.numpy().tolist()]  # log 3
+      [1.0986]
+    """
+    op = "sampled_softmax"
+    inputs = checks.floats(op, "inputs", inputs, "B D")
+    batch, dim = checks.sizes(inputs, 0), checks.static(op, "inputs", inputs, 1, "D")
+    labels = checks.ids(op, "labels", labels, batch)
+    weights = checks.table(op, "weights", weights)
+    _same_dtype(op, "weights", weights, inputs)
+    if weights.shape[1] != dim:
+        raise ValueError(
+            f"{op}: weights must have shape [V + 1, {dim}], got {checks.describe(weights)}"
+        )
+    biases = None if biases is None else _bias(op, biases, weights, inputs)
+    checks.choice(op, "sampler", sampler, samplers.SAMPLERS)
+    if isinstance(num_sampled, bool) or not isinstance(num_sampled, int) or num_sampled < 1:
+        raise ValueError(f"{op}: num_sampled must be a positive integer, got {num_sampled!r}")
+    rows = tf.shape(weights)[0] if weights.shape[0] is None else weights.shape[0]
+    if sampled is None:
+        checked = _counts(op, counts, weights) if sampler == "frequency" else None
+        sampled = samplers.draw(labels, rows - 1, num_sampled, sampler, checked, distortion, seed)
+    ids, log_labels, log_ids = sampled
+    ids = checks.ids(op, "sampled ids", ids, "S")
+    ids = tf.cast(ids, labels.dtype)
+    # A correction is a number of about -20 to 0 and enters logits that are at least float32.
+    wide = tf.float64 if inputs.dtype == tf.float64 else tf.float32
+    log_labels, log_ids = (
+        tf.stop_gradient(tf.cast(tf.convert_to_tensor(t), wide)) for t in (log_labels, log_ids)
+    )
+    checks.shape(op, "log expected counts of labels", log_labels, batch)
+    checks.shape(op, "log expected counts of ids", log_ids, checks.sizes(ids, 0))
+    found, valid = bag_rows(op, labels[:, None], tf.convert_to_tensor(rows))
+    loss = _ROOM.call(
+        op, inputs, found[:, 0], weights, biases, ids, log_labels, log_ids,
+        remove_accidental_hits, backend=backend,
+    )  # fmt: skip
+    return loss if isinstance(loss, str) else poison(loss[:, None], valid[:, 0])[:, 0]
+
+
+def in_batch_softmax(
+    queries: Any,
+    items: Any,
+    item_ids: Any = None,
+    log_q: Any = None,
+    temperature: float = 1.0,
+    *,
+    backend: str = "auto",
+) -> tf.Tensor:
+    """Cross-entropy of each query's item among all items of the batch (two-tower models).
+
+        l(b, j) = <queries[b], items[j]> / temperature - log_q[j]
+        out[b] = log sum_j exp l(b, j) - l(b, b)
+
+    Args:
+      queries, items: [B, D], float16, bfloat16, float32 or float64; row b of both belong together.
+      item_ids: [B], int32 or int64; an equal id off the diagonal is no negative and is left out.
+      log_q: [B], log of the probability that item j is in a batch; None corrects nothing.
+      temperature: above 0.
+      backend: "auto", "cpp", "xla" or "reference".
+
+    Returns: [B] in the dtype of `queries`.
+
+    Raises: ValueError for a wrong rank, size, dtype or temperature; BackendError when a named
+    backend cannot run.
+
+    Numerics: as `sampled_softmax`. Cost: 2 B B D flops forward; [B] numbers are kept.
+
+    Source: Yi et al., Sampling-Bias-Corrected Neural Modeling, RecSys 2019, eq. 5.
+
+    Example:
+      >>> import recops
+      >>> loss = recops.ops.in_batch_softmax([[0.0], [0.0]], [[1.0], [2.0]])
+      >>> [round(v, 4) for v in loss.numpy().tolist()]  # log 2
+      [0.6931, 0.6931]
+    """
+    op = "in_batch_softmax"
+    queries = checks.floats(op, "queries", queries, "B D")
+    batch, dim = checks.sizes(queries, 0), checks.sizes(queries, 1)
+    items = checks.floats(op, "items", items, f"{batch} {dim}", dtype=queries.dtype)
+    if not temperature > 0:
+        raise ValueError(f"{op}: temperature must be above 0, got {temperature!r}")
+    if item_ids is not None:
+        item_ids = checks.ids(op, "item_ids", item_ids, batch)
+    wide = tf.float64 if queries.dtype == tf.float64 else tf.float32
+    if log_q is None:
+        log_q = tf.zeros([tf.shape(items)[0]], wide)
+    log_q = checks.shape(op, "log_q", tf.cast(tf.convert_to_tensor(log_q), wide), batch)
+    return _ROOM.call(op, queries, items, item_ids, log_q, float(temperature), backend=backend)
+
+
+def _same_dtype(op: str, name: str, value: Any, inputs: tf.Tensor) -> None:
+    if tf.as_dtype(value.dtype) != inputs.dtype:
+        raise ValueError(
+            f"{op}: {name} must have dtype {inputs.dtype.name} like inputs, got "
+            f"{tf.as_dtype(value.dtype).name} with shape {checks.describe(value)}; cast one of them"
+        )
+
+
+def _bias(op: str, biases: Any, weights: Any, inputs: tf.Tensor) -> Any:
+    """[V+1] as a table of width 1: a variable stays one, so that it is read by rows."""
+    found = checks.floats(op, "biases", biases, None)
+    _same_dtype(op, "biases", found, inputs)
+    return checks.shape(op, "biases", found, checks.sizes(weights, 0))
+
+
+def _counts(op: str, counts: Any, weights: Any) -> np.ndarray:
+    if counts is None or tf.is_symbolic_tensor(counts):
+        raise ValueError(
+            f"{op}: sampler 'frequency' needs counts [V + 1] as a NumPy array or list, got "
+            f"{'a symbolic tensor' if counts is not None else 'None'}"
+        )
+    found = np.asarray(counts)
+    rows = weights.shape[0]
+    fits = found.ndim == 1 and rows in (None, len(found)) and found.dtype.kind in "iuf"
+    if not fits or len(found) < 2 or (found[1:] < 0).any() or not found[1:].sum() > 0:
+        raise ValueError(
+            f"{op}: counts must be [{rows or 'V + 1'}] numbers of 0 or more, not all 0 behind the "
+            f"first, got dtype {found.dtype} with shape {list(found.shape)}"
+        )
+    return found

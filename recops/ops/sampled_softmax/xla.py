@@ -1,0 +1,203 @@
+"""Both losses with the backward by hand: it makes the logits again from one number a row.
+
+The gathers stand outside the compiled programs: there their gradient stays a tf.IndexedSlices, and
+inside a jitted step they join it all the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from recops._core.numerics import accumulate, jit, jit_forward
+
+
+def sampled_softmax(
+    inputs: tf.Tensor,
+    labels: tf.Tensor,
+    weights: Any,
+    biases: tf.Tensor | None,
+    ids: tf.Tensor,
+    log_labels: tf.Tensor,
+    log_ids: tf.Tensor,
+    remove_accidental_hits: bool,
+) -> tf.Tensor:
+    candidates = tf.concat([labels, ids], axis=0)
+    rows = tf.gather(weights, candidates)  # [B + S, D]
+    corrections = -tf.concat([log_labels, log_ids], axis=0)
+    if biases is not None:
+        corrections += tf.cast(tf.gather(biases, candidates), corrections.dtype)
+    return _sampled(remove_accidental_hits)(inputs, rows, corrections, labels, ids)
+
+
+@functools.cache
+def _sampled(remove: bool) -> Callable[..., tf.Tensor]:
+    """The loss of inputs [B, D] over candidate rows [B + S, D], the labels' own first."""
+    forward = jit_forward(accumulate(functools.partial(_forward, remove=remove), narrow=1))
+    backward = jit(accumulate(functools.partial(_backward, remove=remove), narrow=2))
+
+    @tf.custom_gradient
+    def op(
+        inputs: tf.Tensor,
+        rows: tf.Tensor,
+        corrections: tf.Tensor,
+        labels: tf.Tensor,
+        ids: tf.Tensor,
+    ) -> tuple[tf.Tensor, Callable[..., Any]]:
+        loss, total = forward(inputs, rows, corrections, labels, ids)
+
+        def grad(dloss: tf.Tensor) -> tuple[Any, ...]:
+            dinputs, drows, dcorrections = backward(
+                inputs, rows, corrections, labels, ids, total, dloss
+            )
+            return dinputs, drows, tf.cast(dcorrections, corrections.dtype), None, None
+
+        return loss, grad
+
+    return op
+
+
+def _own(inputs: tf.Tensor, rows: tf.Tensor, corrections: tf.Tensor) -> tf.Tensor:
+    """Logit of each label, [B]."""
+    batch = tf.shape(inputs)[0]
+    return tf.reduce_sum(inputs * rows[:batch], axis=1) + corrections[:batch]
+
+
+def _others(
+    inputs: tf.Tensor,
+    rows: tf.Tensor,
+    corrections: tf.Tensor,
+    labels: tf.Tensor,
+    ids: tf.Tensor,
+    remove: bool,
+) -> tf.Tensor:
+    """Logits of the drawn ids, [B, S]."""
+    batch = tf.shape(inputs)[0]
+    logits = tf.matmul(inputs, rows[batch:], transpose_b=True) + corrections[batch:]
+    return tf.where(labels[:, None] == ids, logits.dtype.min, logits) if remove else logits
+
+
+def _forward(
+    inputs: tf.Tensor,
+    rows: tf.Tensor,
+    corrections: tf.Tensor,
+    labels: tf.Tensor,
+    ids: tf.Tensor,
+    *,
+    remove: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The loss, and the logarithm of each row's sum of exponentials."""
+    own = _own(inputs, rows, corrections)
+    others = _others(inputs, rows, corrections, labels, ids, remove)
+    top = tf.maximum(own, tf.reduce_max(others, axis=1))
+    total = tf.exp(own - top) + tf.reduce_sum(tf.exp(others - top[:, None]), axis=1)
+    total = top + tf.math.log(total)
+    return total - own, total
+
+
+def _backward(
+    inputs: tf.Tensor,
+    rows: tf.Tensor,
+    corrections: tf.Tensor,
+    labels: tf.Tensor,
+    ids: tf.Tensor,
+    total: tf.Tensor,
+    dloss: tf.Tensor,
+    *,
+    remove: bool,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    batch = tf.shape(inputs)[0]
+    own = _own(inputs, rows, corrections)
+    down = dloss * (tf.exp(own - total) - 1)  # [B]
+    others = _others(inputs, rows, corrections, labels, ids, remove)
+    dothers = dloss[:, None] * tf.exp(others - total[:, None])  # [B, S]
+    dinputs = down[:, None] * rows[:batch] + tf.matmul(dothers, rows[batch:])
+    drows = [down[:, None] * inputs, tf.matmul(dothers, inputs, transpose_a=True)]
+    dcorrections = [down, tf.reduce_sum(dothers, axis=0)]
+    return dinputs, tf.concat(drows, axis=0), tf.concat(dcorrections, axis=0)
+
+
+def in_batch_softmax(
+    queries: tf.Tensor,
+    items: tf.Tensor,
+    item_ids: tf.Tensor | None,
+    log_q: tf.Tensor,
+    temperature: float,
+) -> tf.Tensor:
+    if item_ids is None:
+        item_ids = tf.range(tf.shape(items)[0])
+    return _in_batch(temperature)(queries, items, -log_q, item_ids)
+
+
+@functools.cache
+def _in_batch(temperature: float) -> Callable[..., tf.Tensor]:
+    options = {"temperature": temperature}
+    forward = jit_forward(accumulate(functools.partial(_batch_forward, **options), narrow=1))
+    backward = jit(accumulate(functools.partial(_batch_backward, **options), narrow=2))
+
+    @tf.custom_gradient
+    def op(
+        queries: tf.Tensor, items: tf.Tensor, corrections: tf.Tensor, ids: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[..., Any]]:
+        loss, total = forward(queries, items, corrections, ids)
+
+        def grad(dloss: tf.Tensor) -> tuple[Any, ...]:
+            dqueries, ditems, dcorrections = backward(
+                queries, items, corrections, ids, total, dloss
+            )
+            return dqueries, ditems, tf.cast(dcorrections, corrections.dtype), None
+
+        return loss, grad
+
+    return op
+
+
+def _batch_logits(
+    queries: tf.Tensor,
+    items: tf.Tensor,
+    corrections: tf.Tensor,
+    ids: tf.Tensor,
+    temperature: float,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Logits [B, B] without equal ids off the diagonal, and the diagonal as a mask."""
+    diagonal = tf.eye(tf.shape(items)[0], dtype=tf.bool)
+    logits = tf.matmul(queries, items, transpose_b=True) / temperature + corrections
+    twins = (ids[:, None] == ids) & ~diagonal
+    return tf.where(twins, logits.dtype.min, logits), diagonal
+
+
+def _batch_forward(
+    queries: tf.Tensor,
+    items: tf.Tensor,
+    corrections: tf.Tensor,
+    ids: tf.Tensor,
+    *,
+    temperature: float,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The loss, and the logarithm of each row's sum of exponentials."""
+    logits, diagonal = _batch_logits(queries, items, corrections, ids, temperature)
+    top = tf.reduce_max(logits, axis=1)
+    total = top + tf.math.log(tf.reduce_sum(tf.exp(logits - top[:, None]), axis=1))
+    own = tf.reduce_sum(tf.where(diagonal, logits, tf.zeros([], logits.dtype)), axis=1)
+    return total - own, total
+
+
+def _batch_backward(
+    queries: tf.Tensor,
+    items: tf.Tensor,
+    corrections: tf.Tensor,
+    ids: tf.Tensor,
+    total: tf.Tensor,
+    dloss: tf.Tensor,
+    *,
+    temperature: float,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    logits, diagonal = _batch_logits(queries, items, corrections, ids, temperature)
+    weights = tf.exp(logits - total[:, None])
+    dlogits = dloss[:, None] * tf.where(diagonal, weights - 1, weights)
+    dqueries = tf.matmul(dlogits, items) / temperature
+    ditems = tf.matmul(dlogits, queries, transpose_a=True) / temperature
+    return dqueries, ditems, tf.reduce_sum(dlogits, axis=0)

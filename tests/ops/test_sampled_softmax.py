@@ -1,0 +1,149 @@
+"""Sampled and in-batch softmax: what is drawn, the full softmax, sparse gradients, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recops import ops
+from recops.ops.sampled_softmax import samplers
+
+BACKENDS = ("xla", "reference")
+COUNTS = np.array([99, 5, 0, 20, 1, 74])
+
+
+def _inputs(b: int, d: int, v: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(4)
+    inputs, weights = rng.normal(size=(b, d)), rng.normal(size=(v + 1, d))
+    return inputs.astype("float32"), rng.integers(1, v + 1, b), weights.astype("float32")
+
+
+def _probabilities(sampler: str) -> np.ndarray:
+    """Of ids 1..5."""
+    k = np.arange(1, 6)
+    weights = {
+        "uniform": np.ones(5),
+        "log_uniform": np.log((k + 1) / k),
+        "frequency": COUNTS[1:] ** 0.75,
+    }[sampler]
+    return weights / weights.sum()
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_draws_follow_the_distribution_and_never_pad(sampler: str, jit: bool) -> None:
+    size, labels = 40_000, tf.constant([1, 3, 5])
+
+    @tf.function(jit_compile=jit)
+    def drawn(seed: tf.Tensor) -> samplers.Sampled:
+        counts = COUNTS if sampler == "frequency" else None
+        return samplers.draw(labels, 5, size, sampler, counts, 0.75, seed)
+
+    ids, log_labels, log_ids = (t.numpy() for t in drawn(tf.constant(3)))
+    p = _probabilities(sampler)
+    found = np.bincount(ids, minlength=6)
+    assert found[0] == 0
+    # Five standard deviations of a share of 40,000 draws.
+    np.testing.assert_allclose(found[1:] / size, p, atol=5 * np.sqrt(0.25 / size))
+    assert (found[1:] > 0).tolist() == (p > 0).tolist()
+    np.testing.assert_allclose(log_labels, np.log(size * p[[0, 2, 4]]), rtol=1e-6)
+    np.testing.assert_allclose(log_ids, np.log(size * p[ids - 1]), rtol=1e-6)
+    again, other = drawn(tf.constant(3))[0], drawn(tf.constant(4))[0]
+    np.testing.assert_array_equal(ids, again)
+    assert np.mean(ids == other.numpy()) < 0.9
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_all_classes_without_correction_give_the_full_softmax(backend: str) -> None:
+    inputs, labels, weights = _inputs(6, 4, 7)
+    ids = np.arange(1, 8)
+    sampled = (ids, np.zeros(6, "float32"), np.zeros(7, "float32"))
+    loss = ops.sampled_softmax(
+        inputs, labels, weights, num_sampled=7, sampled=sampled, backend=backend
+    )
+    full = tf.nn.sparse_softmax_cross_entropy_with_logits(labels - 1, inputs @ weights[1:].T)
+    np.testing.assert_allclose(loss, full, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_without_a_seed_each_call_draws_anew(backend: str) -> None:
+    inputs, labels, weights = _inputs(6, 4, 50)
+
+    @tf.function(jit_compile=True)
+    def loss() -> tf.Tensor:
+        return ops.sampled_softmax(inputs, labels, weights, num_sampled=4, backend=backend)
+
+    assert not np.allclose(loss(), loss())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_the_tables_are_sparse(backend: str) -> None:
+    inputs, labels, weights = _inputs(3, 4, 50)
+    table, biases = tf.Variable(weights), tf.Variable(np.zeros(51, "float32"))
+
+    def gradients() -> list[tf.IndexedSlices]:
+        with tf.GradientTape() as tape:
+            loss = ops.sampled_softmax(
+                inputs, labels, table, biases, num_sampled=5, seed=1, backend=backend
+            )
+        found = tape.gradient(loss, [table, biases])
+        assert all(isinstance(g, tf.IndexedSlices) for g in found)
+        assert found[0].values.shape == (8, 4)
+        return found
+
+    gradients()
+    tf.function(gradients)()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_in_batch_is_the_softmax_over_the_batch(backend: str) -> None:
+    queries, _, items = _inputs(6, 4, 5)
+    loss = ops.in_batch_softmax(queries, items, temperature=0.1, backend=backend)
+    want = tf.nn.sparse_softmax_cross_entropy_with_logits(np.arange(6), queries @ items.T / 0.1)
+    np.testing.assert_allclose(loss, want, rtol=1e-4, atol=1e-5)
+    # One item all over leaves no negative.
+    same = ops.in_batch_softmax(queries, items, np.full(6, 3), backend=backend)
+    np.testing.assert_allclose(same, np.zeros(6), atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_small_batches_and_large_logits(backend: str) -> None:
+    for b in (0, 1):
+        inputs, labels, weights = _inputs(b, 4, 5)
+        loss = ops.sampled_softmax(
+            1e4 * inputs, labels, weights, num_sampled=3, seed=2, backend=backend
+        )
+        assert loss.shape == (b,)
+        assert np.isfinite(loss).all()
+        assert ops.in_batch_softmax(inputs, inputs, backend=backend).shape == (b,)
+
+
+def test_a_label_without_a_row_is_named() -> None:
+    inputs, labels, weights = _inputs(3, 4, 5)
+    labels[1] = 6
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"id 6 .* 6 rows"):
+        ops.sampled_softmax(inputs, labels, weights, num_sampled=2)
+    jitted = tf.function(ops.sampled_softmax, jit_compile=True)
+    loss = jitted(inputs, labels, weights, num_sampled=2)
+    assert np.isnan(loss).tolist() == [False, True, False]
+
+
+def test_wrong_arguments_are_told_what_came() -> None:
+    inputs, labels, weights = _inputs(3, 4, 5)
+    with pytest.raises(ValueError, match=r"weights must have shape \[V \+ 1, 4\], got \[6, 3\]"):
+        ops.sampled_softmax(inputs, labels, weights[:, :3], num_sampled=2)
+    with pytest.raises(ValueError, match="one of uniform, log_uniform, frequency, got 'zipf'"):
+        ops.sampled_softmax(inputs, labels, weights, num_sampled=2, sampler="zipf")
+    with pytest.raises(ValueError, match=r"needs counts .* got None"):
+        ops.sampled_softmax(inputs, labels, weights, num_sampled=2, sampler="frequency")
+    with pytest.raises(ValueError, match=r"counts must be \[6\] numbers"):
+        ops.sampled_softmax(
+            inputs, labels, weights, num_sampled=2, sampler="frequency", counts=COUNTS[:4]
+        )
+    with pytest.raises(ValueError, match="positive integer, got 0"):
+        ops.sampled_softmax(inputs, labels, weights, num_sampled=0)
+    with pytest.raises(ValueError, match="float64"):
+        ops.sampled_softmax(inputs, labels, weights.astype("float64"), num_sampled=2)
+    with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
+        ops.in_batch_softmax(inputs, inputs, temperature=0)
