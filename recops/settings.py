@@ -38,4 +38,5 @@ TRAINING: dict[str, Settings] = {
     "PNN": _DEEP,
     "FiBiNET": _DEEP,
     "AutoInt": replace(_DEEP, options={**_DEEP.options, "hidden_units": (64,)}),
+    "DIN": _DEEP,
 }

@@ -10,6 +10,7 @@ from recops.models.afm import AFM
 from recops.models.autoint import AutoInt
 from recops.models.dcn import DCN
 from recops.models.deepfm import DeepFM
+from recops.models.din import DIN
 from recops.models.ffm import FFM
 from recops.models.fibinet import FiBiNET
 from recops.models.fm import FM
@@ -20,6 +21,10 @@ from recops.models.xdeepfm import XDeepFM
 
 _ANY = "any features"
 _FIELDS = "two or more sparse or sequence features of one embedding_dim; dense ones optional"
+_HISTORIES = (
+    "a history (SequenceFeature with target), its target and any others of one embedding_dim; "
+    "dense ones optional"
+)
 
 
 @dataclass(frozen=True)
@@ -70,5 +75,6 @@ CATALOGUE: dict[str, Entry] = {
         Entry("PNN", PNN, "Qu et al., Product-based Neural Networks, ICDM 2016", _FIELDS),
         Entry("FiBiNET", FiBiNET, "Huang et al., FiBiNET, RecSys 2019", _FIELDS),
         Entry("AutoInt", AutoInt, "Song et al., AutoInt, CIKM 2019", _FIELDS),
+        Entry("DIN", DIN, "Zhou et al., Deep Interest Network, KDD 2018", _HISTORIES, "sequence"),
     )
 }
