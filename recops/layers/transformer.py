@@ -326,7 +326,7 @@ class TransformerDecoder(_Block):
         training: Any = None,
     ) -> tf.Tensor:
         mask, encoded_mask = mask_of(inputs, mask), mask_of(encoded, encoded_mask)
-        x, encoded = kept_inputs(inputs, mask), kept_inputs(encoded, encoded_mask)
+        x = kept_inputs(inputs, mask)
         y = self._before(0, x)
         found = self.attention(y, y, value_mask=mask, use_causal_mask=True)
         x = self._after(0, x, found, training)

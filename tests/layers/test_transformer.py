@@ -13,8 +13,9 @@ from tests.oracles import transformer as oracle
 B, T, S, D = 3, 4, 5, 6
 RNG = np.random.default_rng(0)
 X, ENCODED = (RNG.normal(size=s).astype(np.float32) for s in ((B, T, D), (B, S, 8)))
-MASK = np.arange(T) < np.array([[4], [2], [1]])
-ENCODED_MASK = np.arange(S) >= np.array([[0], [3], [5]])
+# Padding in front, which the order of time does not hide.
+MASK = np.arange(T) >= np.array([[0], [1], [3]])
+ENCODED_MASK = np.arange(S) < np.array([[5], [3], [0]])
 
 
 def decoder(**options):
@@ -63,21 +64,27 @@ def test_no_step_sees_a_later_one():
     assert not np.isclose(before[:, 2:], after[:, 2:]).any()
 
 
-def test_nan_under_masks_reaches_no_gradient():
-    layer, gradients = decoder(), []
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_nan_under_masks_reaches_no_gradient(kind):
+    layer, gradients = TransformerEncoder(2, 7, dropout=0.0) if kind == "encoder" else decoder(), []
     for filler in (0.0, np.nan):
-        x = tf.constant(np.where(MASK[..., None], X, filler).astype(np.float32))
-        encoded = tf.constant(np.where(ENCODED_MASK[..., None], ENCODED, filler).astype(np.float32))
+        x, encoded = (
+            tf.constant(np.where(kept[..., None], array, filler).astype(np.float32))
+            for array, kept in ((X, MASK), (ENCODED, ENCODED_MASK))
+        )
+        sources = [x] if kind == "encoder" else [x, encoded]
+        others = {} if kind == "encoder" else {"encoded_mask": ENCODED_MASK}
         with tf.GradientTape() as tape:
-            tape.watch([x, encoded])
-            y = layer(x, encoded, mask=MASK, encoded_mask=ENCODED_MASK, training=True)
+            tape.watch(sources)
+            y = layer(*sources, mask=MASK, training=True, **others)
             loss = tf.reduce_sum(tf.where(MASK[..., None], y, 0.0) ** 2)
         weights = [variable(w) for w in layer.trainable_weights]
-        gradients.append(tape.gradient(loss, [x, encoded, *weights]))
+        gradients.append(tape.gradient(loss, [*sources, *weights]))
     for clean, dirty in zip(*gradients):
         assert np.isfinite(clean).all()
         np.testing.assert_array_equal(clean, dirty)
-    assert not gradients[0][1].numpy()[~ENCODED_MASK].any()
+    for gradient, kept in zip(gradients[1], (MASK, ENCODED_MASK)[: len(sources)]):
+        assert not gradient.numpy()[~kept].any()
 
 
 def test_masks_that_keras_carries_are_honoured():
