@@ -16,6 +16,7 @@ from recops.layers.pooling import AttentionalPooling
 from recops.layers.recurrent import GRU, DynamicGRU
 from recops.layers.senet import SENET
 from recops.layers.session import BiasEncoding, SessionExtractor
+from recops.layers.session_interest import SessionInterest
 from recops.layers.target_attention import TargetAttention
 from recops.layers.transformer import PositionalEncoding, TransformerDecoder, TransformerEncoder
 
@@ -50,6 +51,7 @@ __all__ = [
     "PositionalEncoding",
     "RecencyEncoding",
     "SessionExtractor",
+    "SessionInterest",
     "TargetAttention",
     "TransformerDecoder",
     "TransformerEncoder",

@@ -143,8 +143,12 @@ class BehaviorTransformer(OpLayer):
             dtype=self.dtype_policy,
         )
 
-    def build(self, query_shape: Any, behaviors_shape: Any = None, mask_shape: Any = None) -> None:
-        batch, dim = tuple(query_shape)
+    def __call__(self, query: Any, behaviors: Any, *args: Any, **kwargs: Any) -> Any:
+        compat.build_with_all_shapes(self, query=query, behaviors=behaviors)
+        return super().__call__(query, behaviors, *args, **kwargs)
+
+    def build(self, query_shape: Any, behaviors_shape: Any) -> None:
+        batch, steps, dim = tuple(behaviors_shape)
         if dim % self.num_heads:
             raise ValueError(
                 f"{type(self).__name__}: num_heads must divide the width D = {dim} of the "
@@ -163,17 +167,17 @@ class BehaviorTransformer(OpLayer):
             )
             for i in range(self.num_blocks)
         ]
-        # Keras 2 tells only the query's shape: there the sublayers are built as they are called.
-        if behaviors_shape is not None:
-            for layer in (self.recency, *self.blocks):
-                build_child(layer, (batch, behaviors_shape[1] + 1, dim))
+        for layer in (self.recency, *self.blocks):
+            build_child(layer, (batch, steps + 1, dim))
         self.built = True
 
     def call(self, query: Any, behaviors: Any, mask: Any = None, training: Any = None) -> tf.Tensor:
         name = type(self).__name__
+        # Keras 2 casts the first argument alone.
+        query, behaviors = (tf.cast(x, self.compute_dtype) for x in (query, behaviors))
         query = checks.floats(name, "query", query, "B D")
         width = query.shape[1]
-        behaviors = checks.floats(name, "behaviors", behaviors, f"B T {width}", query.dtype)
+        behaviors = checks.floats(name, "behaviors", behaviors, f"B T {width}")
         if mask is None:
             mask = tf.ones(tf.shape(behaviors)[:2], tf.bool)
         mask = checks.mask(name, "mask", mask, checks.sizes(behaviors, 0, 1))

@@ -8,7 +8,7 @@ import numpy as np
 
 from recops import layers
 from tests.layers.specs import B, Spec, _floats
-from tests.oracles.session import bias_encoding, session_extractor
+from tests.oracles.session import bias_encoding, session_extractor, session_interest
 
 K, T, D = 3, 4, 4
 
@@ -20,6 +20,10 @@ def sessions(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "sessions": rng.normal(size=(B, K, T, D)).astype(np.float32),
         "mask": np.arange(T) < lengths,
     }
+
+
+def _with_query(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return {"query": rng.normal(size=(B, D)).astype(np.float32), **sessions(rng)}
 
 
 def _extracted(layer: Any, x: Any) -> Any:
@@ -40,5 +44,12 @@ SPECS = [
         sessions,
         lambda layer, x: session_extractor(layer, x["sessions"], x["mask"]),
         call=_extracted,
+    ),
+    Spec(
+        "session_interest",
+        lambda **kw: layers.SessionInterest(2, hidden_units=(5,), **kw),
+        _with_query,
+        lambda layer, x: session_interest(layer, x["query"], x["sessions"], x["mask"]),
+        call=lambda layer, x: layer(x["query"], x["sessions"], mask=x["mask"]),
     ),
 ]

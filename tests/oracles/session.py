@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from tests.oracles.attention import multi_head_attention
+from tests.oracles.bilstm import stacks
+from tests.oracles.target_attention import target_attention
 
 
 def _normalized(layer: Any, x: np.ndarray) -> np.ndarray:
@@ -55,3 +57,21 @@ def session_extractor(layer: Any, x: np.ndarray, mask: np.ndarray) -> np.ndarray
             steps = _normalized(layer.normalizations[1], steps)
         out[b, k] = steps.mean(0)
     return out
+
+
+def session_interest(
+    layer: Any, query: np.ndarray, sessions: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
+    """[B, 2 D]; sessions without a step are gone from both attentions and from the LSTMs."""
+    interests = session_extractor(layer.extractor, sessions, mask)
+    kept = mask.any(2)
+    forward, backward = stacks(layer.bilstm, interests, kept)
+    pooled = []
+    for attention, keys in zip(layer.attentions, (interests, (forward + backward) / 2)):
+        kernels, biases = (
+            [np.asarray(w, np.float64) for w in ws] for ws in (attention.kernels, attention.biases)
+        )
+        normalize = attention.weight_normalization
+        args = (query, keys, kernels, biases, kept, attention.activation, normalize)
+        pooled.append(target_attention(*args)[0])
+    return np.concatenate(pooled, axis=1)
