@@ -1,6 +1,6 @@
 """recops: fast, exact building blocks of recommender models for TensorFlow and Keras."""
 
-from recops import features, layers, losses, models, ops
+from recops import features, layers, losses, models, ops, schedules
 from recops._core.dispatch import BackendError, backend, set_backend
 from recops._core.info import Info, info
 from recops.version import __version__
@@ -16,5 +16,6 @@ __all__ = [
     "losses",
     "models",
     "ops",
+    "schedules",
     "set_backend",
 ]

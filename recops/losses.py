@@ -6,7 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import checks
+from recops._core import checks, compat
+from recops._core.compat import keras
 from recops._core.numerics import widened
 
 REDUCTIONS = ("masked_mean", "mean")
@@ -58,3 +59,73 @@ def auxiliary_loss(
     total = tf.reduce_sum(tf.where(kept, terms, zero))
     counted = kept if reduction == "masked_mean" else tf.ones_like(kept)
     return tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(counted, total.dtype)))
+
+
+@compat.serializable
+class MaskedCrossentropy(keras.losses.Loss):
+    """What `masked_crossentropy` returns: a loss for `compile`, and for saved models."""
+
+    def __init__(
+        self, label_smoothing: float = 0.0, name: str = "masked_crossentropy", **kwargs: Any
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"masked_crossentropy: label_smoothing must be in [0, 1), got {label_smoothing!r}"
+            )
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
+        kept = tf.cast(y_true, tf.int64) != 0
+        terms = self.call(y_true, y_pred)
+        if sample_weight is not None:
+            weight = tf.cast(sample_weight, terms.dtype)
+            while weight.shape.rank < terms.shape.rank:
+                weight = weight[..., None]
+            terms = tf.where(kept, terms * weight, tf.zeros([], terms.dtype))
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(terms), tf.reduce_sum(tf.cast(kept, terms.dtype))
+        )
+
+    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
+        """The loss of each position, 0 at padding."""
+        labels, (logits,) = tf.cast(y_true, tf.int64), widened(tf.convert_to_tensor(y_pred))
+        kept, zero = labels != 0, tf.zeros([], logits.dtype)
+        logits = tf.where(kept[..., None], logits, zero)
+        right = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        if self.label_smoothing:
+            # The mean of -log p over all classes.
+            even = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)
+            right += self.label_smoothing * (even - right)
+        return tf.where(kept, right, zero)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+def masked_crossentropy(label_smoothing: float = 0.0) -> MaskedCrossentropy:
+    """Cross-entropy of sequences whose id 0 is padding, for `compile(loss=...)`.
+
+        loss = sum over labels != 0 of -sum_k q_k log softmax(logits)_k   /   count of labels != 0
+
+    with q_k = (1 - label_smoothing) [k = label] + label_smoothing / K over all K classes, as Keras
+    smooths; other texts share label_smoothing among the K - 1 wrong classes.
+
+    Args:
+      label_smoothing: in [0, 1).
+
+    Returns: a Keras loss, called with labels [...] int and logits [..., K] float, and optionally
+    sample_weight [B] or [...], that gives a scalar, float32 (float64 for float64 logits); 0 when
+    all is padding.
+
+    Numerics: float32 at least. Logits at padding, NaN included, change neither loss nor gradient.
+
+    Source: Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 5.4.
+
+    Example:
+      >>> import numpy as np
+      >>> labels, logits = np.array([[2, 0]]), np.zeros((1, 2, 4), "float32")
+      >>> round(float(masked_crossentropy(label_smoothing=0.1)(labels, logits)), 4)
+      1.3863
+    """
+    return MaskedCrossentropy(label_smoothing)
