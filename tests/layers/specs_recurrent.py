@@ -8,7 +8,7 @@ import numpy as np
 
 from recops import layers
 from tests.layers.specs import D, Spec, _call_masked, _floats
-from tests.oracles.bilstm import sigmoid, stacks
+from tests.oracles.bilstm import stacks
 from tests.oracles.dynamic_gru import dynamic_gru
 
 T, H = 5, 2
@@ -16,18 +16,6 @@ T, H = 5, 2
 
 def _gru(layer: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return dynamic_gru(x.astype(np.float64), *layer.get_weights(), reset_after=True)
-
-
-def _step_by_step(layer: Any, x: np.ndarray) -> np.ndarray:
-    """A GRU whose candidate is linear, of the weights in Keras order z, r, h."""
-    kernel, recurrent, bias = (w.astype(np.float64) for w in layer.get_weights())
-    h = np.zeros((len(x), H))
-    for t in range(x.shape[1]):
-        xz, xr, xh = np.split(x[:, t] @ kernel + bias[0], 3, axis=1)
-        hz, hr, hh = np.split(h @ recurrent + bias[1], 3, axis=1)
-        z = sigmoid(xz + hz)
-        h = z * h + (1 - z) * (xh + sigmoid(xr + hr) * hh)
-    return h
 
 
 def _augru_inputs(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -53,13 +41,6 @@ SPECS = [
         _gru,
     ),
     Spec(
-        "gru_step_by_step",
-        lambda **kw: layers.GRU(H, activation="linear", **kw),
-        _floats(T, D),
-        _step_by_step,
-        runs_op=False,
-    ),
-    Spec(
         "dynamic_gru",
         lambda **kw: layers.DynamicGRU(gru_type="augru", **kw),
         _augru_inputs,
@@ -68,7 +49,7 @@ SPECS = [
     ),
     Spec(
         "bilstm",
-        lambda **kw: layers.BiLSTM(H, res_layers=1, merge_mode="concat", **kw),
+        lambda **kw: layers.BiLSTM(H, layers=1, dropout_rate=0.0, merge_mode="concat", **kw),
         _floats(T, D),
         lambda layer, x: np.concatenate(stacks(layer, x), axis=2),
         _call_masked,
