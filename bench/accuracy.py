@@ -46,19 +46,26 @@ def append(path: Path, row: dict[str, Any]) -> None:
 
 
 def train(names: Sequence[str], seeds: Sequence[int], path: Path) -> None:
-    """Train what is missing, and the logistic regression that all are held against."""
+    """Train what is missing, and the baselines of each task."""
     done = {(row["model"], row["seed"]) for row in read(path)}
     baseline = "logistic regression"
     if (baseline, None) not in done:
         found = accuracy_baseline.fit(movielens_100k())
         append(path, {"model": baseline, "seed": None, "test": found["test"]})
-    for name in names:
+    tasks = {name: CATALOGUE[name].task for name in names}
+    if "sequence" in tasks.values():
+        tasks[accuracy_baseline.WITHOUT_HISTORY] = "ranking"
+    for name, task in tasks.items():
         for seed in seeds:
             if (name, seed) in done:
                 continue
-            result = train_named(name, seed=seed, verbose=0)
+            if name in CATALOGUE:
+                result = train_named(name, seed=seed, verbose=0)
+            else:
+                result = accuracy_baseline.train_without_history(seed)
             row = {
                 "model": name,
+                "task": task,
                 "seed": seed,
                 "test": {figure: result.test[figure] for figure in FIGURES},
                 "validation_auc": result.validation_auc,
@@ -71,11 +78,12 @@ def train(names: Sequence[str], seeds: Sequence[int], path: Path) -> None:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Mean and standard deviation of the test figures, a model a line, in order of AUC."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(row["model"], []).append(row["test"])
-    lines = ["| model | runs | test AUC | log loss | GAUC |", "|---|---|---|---|---|"]
-    for name, tests in sorted(
+        # The first lines were written when there was one task.
+        groups.setdefault((row["model"], row.get("task", "ranking")), []).append(row["test"])
+    lines = ["| model | task | runs | test AUC | log loss | GAUC |", "|---|---|---|---|---|---|"]
+    for (name, task), tests in sorted(
         groups.items(), key=lambda item: -statistics.mean(t["auc"] for t in item[1])
     ):
         cells = []
@@ -83,8 +91,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             values = [test[figure] for test in tests]
             spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.4f}{spread}")
-        lines.append(f"| {name} | {len(tests)} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {task} | {len(tests)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def write(doc: Path, made: str, begin: str, end: str) -> None:
+    """Put a table into a document, between two markers."""
+    before, rest = doc.read_text().split(begin)
+    doc.write_text(f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,9 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"expected models among {', '.join(CATALOGUE)}, got {', '.join(unknown)}")
     train(options.models or list(CATALOGUE), options.seeds, options.rows)
     made = table(read(options.rows))
-    text = options.doc.read_text()
-    before, rest = text.split(BEGIN)
-    options.doc.write_text(f"{before}{BEGIN}\n{made}\n{END}{rest.split(END)[1]}")
+    write(options.doc, made, BEGIN, END)
     print(made)
 
 

@@ -1,0 +1,144 @@
+"""The sequence models in three precisions on MovieLens 100K, into docs/accuracy.md.
+
+    python bench/precision.py [MODEL ...] [--steps 200] [--rows FILE] [--doc FILE]
+
+Each model is trained for the same steps from the same seed in float32, mixed_bfloat16 and
+mixed_float16. The run fails when the loss of any step is not finite, or when a test AUC is further
+from that of float32 than BAR. Each finished run is a line of FILE, and the last line of a model and
+precision counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from accuracy import append, read, write
+
+from recops.data import Dataset, movielens_100k
+from recops.models import CATALOGUE
+from recops.training import PRECISIONS, TRAINING, build, scores
+from recops.version import __version__
+
+BAR = 0.003
+SEED = 0
+BEGIN, END = "<!-- precision -->", "<!-- /precision -->"
+ROOT = Path(__file__).resolve().parent
+
+
+class Finite(tf.keras.callbacks.Callback):
+    """Counts the steps, and raises at the first whose loss is not finite."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.losses: list[float] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        # Keras tells the mean since the epoch began, which one such loss spoils for good.
+        self.losses.append(float(logs["loss"]))
+        if not math.isfinite(self.losses[-1]):
+            raise FloatingPointError(
+                f"{self.name}: the loss of step {len(self.losses)} is {self.losses[-1]}"
+            )
+
+
+def run(name: str, precision: str, data: Dataset, steps: int) -> dict[str, Any]:
+    """Train for so many steps and test."""
+    model = build(name, data, seed=SEED, precision=precision)
+    scaled = "LossScale" in type(model.optimizer).__name__
+    if scaled != (precision == "mixed_float16"):
+        raise ValueError(f"{name} in {precision} is trained by {type(model.optimizer).__name__}")
+    data = data.select(model.input)
+    watch = Finite(f"{name} in {precision}")
+    batch_size = TRAINING[name].batch_size
+    epoch = 0
+    while len(watch.losses) < steps:
+        batches = data.train.batches(batch_size, shuffle=True, seed=SEED, epoch=epoch)
+        model.fit(
+            batches.take(steps - len(watch.losses)), shuffle=False, verbose=0, callbacks=[watch]
+        )
+        epoch += 1
+    return {
+        "model": name,
+        "precision": precision,
+        "steps": steps,
+        "batch_size": batch_size,
+        "loss": watch.losses[-1],
+        "test": scores(model, data.test),
+        "recops": __version__,
+    }
+
+
+def latest(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The last row of each model and precision."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["model"], {})[row["precision"]] = row
+    return found
+
+
+def difference(row: dict[str, Any], plain: dict[str, Any]) -> float:
+    """How much higher the test AUC is than that of float32."""
+    return row["test"]["auc"] - plain["test"]["auc"]
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Test AUC in float32, and how far the other precisions are from it."""
+    lines = [
+        f"| model | steps | {' | '.join(PRECISIONS)} |",
+        f"|---|---|{'---|' * len(PRECISIONS)}",
+    ]
+    for name, runs in latest(rows).items():
+        plain = runs[PRECISIONS[0]]
+        cells = [f"{plain['test']['auc']:.4f}"]
+        for precision in PRECISIONS[1:]:
+            row = runs.get(precision)
+            cells.append(
+                f"{row['test']['auc']:.4f} ({difference(row, plain):+.4f})" if row else "not run"
+            )
+        lines.append(f"| {name} | {plain['steps']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train each in each precision, write the table, and say which are too far apart."""
+    of_sequences = [name for name, entry in CATALOGUE.items() if entry.task == "sequence"]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", help="names of models; those of sequences by default")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rows", type=Path, default=ROOT / "results" / "precision.jsonl")
+    parser.add_argument("--doc", type=Path, default=ROOT.parent / "docs" / "accuracy.md")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.models if name not in CATALOGUE]
+    if unknown:
+        parser.error(f"expected models among {', '.join(CATALOGUE)}, got {', '.join(unknown)}")
+    names = options.models or of_sequences
+    data = {task: movielens_100k(task) for task in {CATALOGUE[name].task for name in names}}
+    for name in names:
+        for precision in PRECISIONS:
+            row = run(name, precision, data[CATALOGUE[name].task], options.steps)
+            append(options.rows, row)
+            print(json.dumps(row), flush=True)
+    rows = read(options.rows)
+    write(options.doc, table(rows), BEGIN, END)
+    print(table(rows))
+    far = [
+        f"{name} in {precision}"
+        for name, runs in latest(rows).items()
+        for precision, row in runs.items()
+        if name in names and abs(difference(row, runs[PRECISIONS[0]])) > BAR
+    ]
+    if far:
+        print(f"further than {BAR} from float32: {', '.join(far)}", file=sys.stderr)
+    return 1 if far else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
