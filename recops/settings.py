@@ -39,4 +39,5 @@ TRAINING: dict[str, Settings] = {
     "FiBiNET": _DEEP,
     "AutoInt": replace(_DEEP, options={**_DEEP.options, "hidden_units": (64,)}),
     "DIN": _DEEP,
+    "DIEN": _DEEP,
 }

@@ -5,6 +5,7 @@ from recops.models.autoint import AutoInt
 from recops.models.catalogue import CATALOGUE, Entry
 from recops.models.dcn import DCN
 from recops.models.deepfm import DeepFM
+from recops.models.dien import DIEN
 from recops.models.din import DIN
 from recops.models.ffm import FFM
 from recops.models.fibinet import FiBiNET
@@ -18,6 +19,7 @@ __all__ = [
     "AFM",
     "CATALOGUE",
     "DCN",
+    "DIEN",
     "DIN",
     "FFM",
     "FM",

@@ -10,6 +10,7 @@ from recops.models.afm import AFM
 from recops.models.autoint import AutoInt
 from recops.models.dcn import DCN
 from recops.models.deepfm import DeepFM
+from recops.models.dien import DIEN
 from recops.models.din import DIN
 from recops.models.ffm import FFM
 from recops.models.fibinet import FiBiNET
@@ -76,5 +77,12 @@ CATALOGUE: dict[str, Entry] = {
         Entry("FiBiNET", FiBiNET, "Huang et al., FiBiNET, RecSys 2019", _FIELDS),
         Entry("AutoInt", AutoInt, "Song et al., AutoInt, CIKM 2019", _FIELDS),
         Entry("DIN", DIN, "Zhou et al., Deep Interest Network, KDD 2018", _HISTORIES, "sequence"),
+        Entry(
+            "DIEN",
+            DIEN,
+            "Zhou et al., Deep Interest Evolution Network, AAAI 2019",
+            f"{_HISTORIES}; sampled negatives of each history for the auxiliary loss",
+            "sequence",
+        ),
     )
 }

@@ -36,6 +36,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "PNN": {"hidden_units": [16, 8], "product": "both"},
     "FiBiNET": {"hidden_units": [16, 8], "dropout": 0.1},
     "AutoInt": {"num_layers": 2, "head_dim": 4},
+    "DIEN": {
+        "hidden_units": [16, 8],
+        "attention_units": [8],
+        "auxiliary_units": [8],
+        "auxiliary_weight": 0.3,
+    },
     "DIN": {"attention_units": [8], "hidden_units": [16, 8]},
 }
 
