@@ -1,0 +1,227 @@
+"""What the sequence ops and models become on a GPU, read from HLO, which needs none to be made."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recops import benchmark, ops
+from recops._core.compat import KERAS_3, keras
+from tests.models.planted import SMALL, data, features_of, read_by
+from tests.testing import room_module
+
+# Sizes that occur once, so that a shape tells what it is of.
+B, T, S, D, H, N, E, A = 3, 5, 7, 11, 13, 2, 17, 19
+MODELS = [name for name in ("DIN", "DIEN", "DSIN", "BST", "AutoInt") if name in SMALL]
+
+# Infeeds, sends, and calls of the host: what a program on a GPU would wait for the CPU with.
+HOST = re.compile(
+    r"\b(?:infeed|outfeed|send|recv)\(|custom_call_target=\"[^\"]*(?:host|callback)", re.I
+)
+
+
+def lower(fn: Callable[..., Any], values: Sequence[Any]) -> str:
+    """The HLO of a function for a GPU."""
+    jitted = tf.function(fn, jit_compile=True, autograph=False)
+    return jitted.experimental_get_compiler_ir(*values)(stage="hlo", platform_name="GPU")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _lowers_for_a_gpu():
+    try:
+        lower(lambda x: x + 1, [tf.constant(1.0)])
+    except (ValueError, RuntimeError, tf.errors.OpError) as e:
+        pytest.skip(f"this TensorFlow cannot lower for a GPU (one built with CUDA can): {e}")
+
+
+def normal(*shape: int) -> tf.Tensor:
+    return tf.constant(np.random.default_rng(0).normal(scale=0.3, size=shape), tf.float32)
+
+
+def gru_inputs(steps: int, attention: bool) -> dict[str, tf.Tensor]:
+    inputs = {
+        "x": normal(B, steps, D),
+        "kernel": normal(D, 3 * H),
+        "recurrent_kernel": normal(H, 3 * H),
+        "bias": normal(3 * H),
+        "mask": tf.sequence_mask([1, steps, steps - 1], steps),
+    }
+    return inputs | {"attention": tf.abs(normal(B, steps))} if attention else inputs
+
+
+def attention_inputs() -> dict[str, tf.Tensor]:
+    query, key, value = normal(B, T, N, E), normal(B, S, N, E), normal(B, S, N, E)
+    return {"query": query, "key": key, "value": value, "mask": tf.sequence_mask([1, S, 4], S)}
+
+
+def target_inputs() -> dict[str, Any]:
+    return {
+        "query": normal(B, D),
+        "keys": normal(B, T, D),
+        "kernels": [normal(4 * D, A), normal(A, 1)],
+        "biases": [normal(A), normal(1)],
+        "mask": tf.sequence_mask([1, T, 4], T),
+    }
+
+
+GRU = {"gru": {}, "augru": {"gru_type": "augru"}}
+CASES: dict[str, tuple[str, Callable[[], dict[str, Any]], dict[str, Any]]] = {
+    "gru": ("dynamic_gru", lambda: gru_inputs(T, False), {}),
+    "augru": ("dynamic_gru", lambda: gru_inputs(T, True), {"gru_type": "augru"}),
+    "multi_head_attention": ("multi_head_attention", attention_inputs, {}),
+    "target_attention": ("target_attention", target_inputs, {}),
+}
+
+
+def ours(case: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    op, inputs, options = CASES[case]
+    return functools.partial(getattr(ops, op), **options, backend="xla"), inputs()
+
+
+def stock(op: str, form: str, **options: Any) -> Callable[..., Any]:
+    return functools.partial(room_module(op, "stock").FORMS[op][form], **options)
+
+
+def both_ways(fn: Callable[..., Any], inputs: dict[str, Any]) -> str:
+    """The HLO of forward and backward."""
+    return lower(benchmark.program(fn, list(inputs), backward=True), list(inputs.values()))
+
+
+def kept(fn: Callable[..., Any], inputs: dict[str, Any]) -> list[tuple[int | None, ...]]:
+    """Shapes of what the backward reads of the forward's results; the inputs do not count."""
+    with tf.Graph().as_default() as graph:
+        given = tf.nest.map_structure(
+            lambda t: tf.compat.v1.placeholder(t.dtype, t.shape), list(inputs.values())
+        )
+        ours = set(graph.get_operations())
+        outputs = tf.nest.flatten(fn(**dict(zip(inputs, given))))
+        forward = set(graph.get_operations()) - ours
+        tf.gradients(outputs, [t for t in tf.nest.flatten(given) if t.dtype.is_floating])
+        backward = set(graph.get_operations()) - ours - forward
+        read = {source(t).ref() for op in backward for t in op.inputs if t.op in forward}
+        tensors = [t.deref() for t in read if t.deref().op in forward]
+        return [tuple(t.shape.as_list()) for t in tensors if t.shape.rank is not None]
+
+
+def source(tensor: tf.Tensor) -> tf.Tensor:
+    """What a tensor is the identity of."""
+    while tensor.op.type in ("Identity", "IdentityN", "StopGradient"):
+        tensor = tensor.op.inputs[tensor.value_index]
+    return tensor
+
+
+def shapes(hlo: str) -> set[str]:
+    """All shapes in the text, as "3,5,44"."""
+    return set(re.findall(r"\b(?:f\d+|bf16|s\d+|u\d+|pred)\[([\d,]+)\]", hlo))
+
+
+def loops(hlo: str) -> int:
+    return len(re.findall(r"\bwhile\(", hlo))
+
+
+def products(hlo: str) -> int:
+    return len(re.findall(r"\bdot\(", hlo))
+
+
+def wide_inputs(hlo: str) -> set[str]:
+    """The concatenation [B, T, 4D] of DIN's activation unit, flat or not."""
+    return shapes(hlo) & {f"{B},{T},{4 * D}", f"{B * T},{4 * D}"}
+
+
+WEIGHTS = (B, N, T, S)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nothing_waits_for_the_host(case):
+    assert not HOST.search(both_ways(*ours(case)))
+
+
+def test_the_search_for_host_transfers_finds_them():
+    for line in (
+        "%o = token[] outfeed(f32[3]{0} %x, token[] %t)",
+        "%s = (f32[3]{0}, u32[], token[]) send(f32[3]{0} %x, token[] %t), channel_id=1",
+        '%c = f32[3]{0} custom-call(%x), custom_call_target="xla_python_gpu_callback"',
+    ):
+        assert HOST.search(line)
+    assert not HOST.search('%c = f32[3]{0} custom-call(%x), custom_call_target="__cublas$gemm"')
+
+
+@pytest.mark.parametrize("case", GRU)
+def test_a_gru_is_two_loops_whatever_its_steps(case):
+    attention = case == "augru"
+    short = both_ways(ours(case)[0], gru_inputs(T, attention))
+    long = both_ways(ours(case)[0], gru_inputs(T + 4, attention))
+    assert loops(short) == loops(long) == 2
+    assert products(short) == products(long)
+
+
+def test_an_unrolled_stock_gru_grows_with_its_steps():
+    unrolled = stock("dynamic_gru", "keras_gru", unroll=True)
+    short, long = gru_inputs(T, False), gru_inputs(T + 4, False)
+    unrolled(**short)  # makes the layer, which no trace may
+    short, long = both_ways(unrolled, short), both_ways(unrolled, long)
+    assert loops(short) == 0
+    assert products(long) > products(short)
+
+
+def test_a_gru_keeps_one_record_of_its_forward():
+    def of_all_steps(fn: Callable[..., Any], inputs: dict[str, Any]) -> list[Any]:
+        # A loop that is differentiated keeps lists of what was in each step, of no known shape.
+        return [shape for shape in kept(fn, inputs) if shape == () or len(shape) == 3]
+
+    assert of_all_steps(*ours("augru")) == [(None, B, 4 * H)]
+    form, inputs = stock("dynamic_gru", "keras_gru", gru_type="augru"), gru_inputs(T, True)
+    form(**inputs)
+    assert len(of_all_steps(form, inputs)) > 1
+
+
+def test_attention_keeps_no_weights():
+    assert WEIGHTS not in kept(*ours("multi_head_attention"))
+    for form in room_module("multi_head_attention", "stock").FORMS["multi_head_attention"]:
+        assert WEIGHTS in kept(stock("multi_head_attention", form), attention_inputs())
+
+
+def test_target_attention_makes_no_concatenation():
+    assert not wide_inputs(both_ways(*ours("target_attention")))
+    assert wide_inputs(both_ways(stock("target_attention", "tile_concat"), target_inputs()))
+
+
+@pytest.mark.skipif(not KERAS_3, reason="only Keras 3 has a model's step without its variables")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_train_step_of_a_model_lowers(name):
+    """Loss, gradients and Adam as one program; variables are its arguments, not captured."""
+    from recops.models import CATALOGUE
+
+    model = CATALOGUE[name].build(features_of(name), seed=1, backend="xla", **SMALL[name])
+    batch, labels = data(4)
+    batch = {key: tf.constant(value) for key, value in read_by(model, batch).items()}
+
+    def step(weights, others, first, second, batch, labels):
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            predicted, others, losses = model.stateless_call(
+                weights, others, batch, training=True, return_losses=True
+            )
+            losses.append(tf.reduce_mean(keras.losses.binary_crossentropy(labels, predicted)))
+            loss = tf.add_n(losses)
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, weights)]
+        first = [0.9 * m + 0.1 * g for m, g in zip(first, gradients)]
+        second = [0.999 * v + 0.001 * tf.square(g) for v, g in zip(second, gradients)]
+        moved = [w - 0.01 * m / (tf.sqrt(v) + 1e-7) for w, m, v in zip(weights, first, second)]
+        return loss, moved, others, first, second
+
+    weights, others = (
+        [tf.constant(v.numpy()) for v in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    )
+    moments = [tf.zeros_like(w) for w in weights]
+    hlo = lower(step, [weights, others, moments, moments, batch, tf.constant(labels)])
+    assert hlo.startswith("HloModule")
+    assert not HOST.search(hlo)
+    assert loops(hlo) == (4 if name == "DIEN" else 0)
