@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from recops import __version__, benchmark
-from recops.models import DeepFM
-from tests.models.planted import FEATURES, data
+from recops.models import DIEN, DeepFM
+from tests.models.planted import FEATURES, SEQUENCES, data, read_by
 from tests.small_run import dataset
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 def _examples(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     yield
-    for name in ("demo", "demo_report", "stock_deepfm"):
+    for name in ("demo", "demo_report", "stock_deepfm", "stock_dien"):
         sys.modules.pop(name, None)
 
 
@@ -60,6 +60,56 @@ def test_the_stock_deepfm_is_ours():
     )
     penalty = [float(np.sum([np.asarray(loss) for loss in m.losses])) for m in (ours, stock)]
     assert penalty[0] == pytest.approx(penalty[1], rel=1e-5)
+
+
+def _copy_dien(ours, stock):
+    """Our weights into the stock model's layers."""
+    embedding = ours.get_layer("embedding")
+    table = embedding.get_weights()[0]
+    for feature, layer in (("item", "item"), ("noise", "noise"), ("words", "words")):
+        first = embedding._starts[feature]
+        rows = next(f.vocabulary_size for f in SEQUENCES if f.name == feature) + 1
+        stock.get_layer(f"embedding_{layer}").set_weights([table[first : first + rows]])
+    interests = ours.get_layer("interests_history").get_weights()
+    stock.get_layer("interests_history").set_weights(interests[:3])
+    stock.get_layer("loss_history").set_weights(interests[3:])
+    evolution = ours.get_layer("evolution_history")
+    kernels, biases = evolution.attention.kernels, evolution.attention.biases
+    in_turns = [w for pair in zip(kernels, biases) for w in pair] + [kernels[-1]]
+    stock.get_layer("attention_history").set_weights([np.asarray(w) for w in in_turns])
+    stock.get_layer("evolution_history").set_weights(evolution.gru.get_weights())
+    for name in ("normalization", "deep"):
+        stock.get_layer(name).set_weights(ours.get_layer(name).get_weights())
+    hidden = ours.get_layer("hidden")
+    for i, layer in enumerate(_hidden(stock)):
+        layer.set_weights(hidden.dense[i].get_weights())
+        dice = [part for part in stock.layers if part.name.startswith("dice")][i]
+        dice.set_weights(hidden.activations[i].get_weights())
+
+
+def test_the_stock_dien_is_ours():
+    from stock_dien import StockDIEN
+
+    batch, labels = data(64)
+    batch["history"][:5] = 0
+    options = {"hidden_units": (16, 8), "attention_units": (8,), "auxiliary_units": (8,)}
+    models = [make(SEQUENCES, l2_embedding=1e-3, seed=1, **options) for make in (DIEN, StockDIEN)]
+    ours, stock = models
+    assert stock.count_params() == ours.count_params()
+    rng = np.random.default_rng(0)
+    ours.set_weights([w + rng.uniform(0.05, 0.2, w.shape) for w in ours.get_weights()])
+    _copy_dien(ours, stock)
+    batch = read_by(ours, batch)
+    got, want = (model.predict(batch, verbose=0) for model in models)
+    assert np.std(want) > 1e-3
+    np.testing.assert_allclose(got, want, atol=1e-6)
+    losses = []
+    for model in models:
+        model.compile("sgd", "binary_crossentropy", jit_compile=False)
+        losses.append(model.evaluate(batch, labels, batch_size=64, verbose=0))
+    # Cross-entropy, penalty and auxiliary loss.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0] > 1
 
 
 def test_both_start_from_the_same_distributions():
