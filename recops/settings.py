@@ -27,6 +27,8 @@ _SHALLOW = Settings(batch_size=2048, learning_rate=3e-3, patience=3)
 TRAINING: dict[str, Settings] = {
     "FM": replace(_SHALLOW, options={"l2_embedding": 1e-4}),
     "FFM": replace(_SHALLOW, options={"l2_embedding": 1e-4}),
+    "LSPLM": replace(_SHALLOW, options={"l2": 1e-4}),
+    "NeuralCF": replace(_DEEP, options={**_DEEP.options, "mf_dim": 16}),
     "WideDeep": _DEEP,
     "DCN": _DEEP,
     "DeepFM": _DEEP,

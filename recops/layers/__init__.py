@@ -10,6 +10,7 @@ from recops.layers.embedding import EmbeddingBag, FusedEmbedding, PaddingMask
 from recops.layers.interacting import InteractingLayer, NumberEmbedding
 from recops.layers.interest import InterestEvolution, InterestExtractor
 from recops.layers.linear import Linear, WideCrosses
+from recops.layers.lsplm import LSPLM, RegionMixture
 from recops.layers.mlp import MLP, Dice
 from recops.layers.pairwise import FFM, FM, BiInteraction, InnerProduct, PairwiseHadamard
 from recops.layers.pooling import AttentionalPooling
@@ -25,6 +26,7 @@ __all__ = [
     "FFM",
     "FM",
     "GRU",
+    "LSPLM",
     "MLP",
     "SENET",
     "AttentionalPooling",
@@ -50,6 +52,7 @@ __all__ = [
     "PairwiseHadamard",
     "PositionalEncoding",
     "RecencyEncoding",
+    "RegionMixture",
     "SessionExtractor",
     "SessionInterest",
     "TargetAttention",

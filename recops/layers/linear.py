@@ -24,22 +24,24 @@ _MULTIPLIER = 48271
 
 @compat.serializable
 class Linear(OpLayer):
-    """First-order term: {name: ids or numbers} -> [B, 1].
+    """First-order term: {name: ids or numbers} -> [B, units].
 
         out[b] = bias + sum_f w[id of field f] + sum_n v_n x[b, n]
 
-    The weights of all ids are one table of width 1, read by one gather. A sequence adds the
-    combination of its ids' weights by its combiner.
+    The weights of all ids are one table, read by one gather. A sequence adds the combination of
+    its ids' weights by its combiner.
 
     Args:
       features: any features, or their configs.
       use_bias: whether there is a bias.
       l1, l2: penalties of all weights but the bias; each reads the whole table in each step.
-      kernel_initializer: of v; the ids' weights start from 0.
+      kernel_initializer: of v.
+      units: how many first-order terms.
+      embeddings_initializer: of the ids' weights w.
       backend: which backend runs; None leaves the choice to recops.
 
     Call: inputs is a dict with each feature's ids, as for `FusedEmbedding`, or numbers
-    [B, dimension], float. Returns [B, 1] in the compute dtype.
+    [B, dimension], float. Returns [B, units] in the compute dtype.
 
     Example:
       >>> import numpy as np
@@ -58,11 +60,16 @@ class Linear(OpLayer):
         l1: float = 0.0,
         l2: float = 0.0,
         kernel_initializer: Any = "glorot_uniform",
+        units: int = 1,
+        embeddings_initializer: Any = "zeros",
         *,
         backend: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(backend=backend, **kwargs)
+        positive(self, units=units)
+        self.units = units
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.features = tuple(check(from_config(features)))
         self.use_bias = use_bias
         self.l1 = l1
@@ -70,13 +77,15 @@ class Linear(OpLayer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self._numbers = [f for f in self.features if isinstance(f, DenseFeature)]
         fields = [
-            replace(f, embedding_dim=1) for f in self.features if not isinstance(f, DenseFeature)
+            replace(f, embedding_dim=units)
+            for f in self.features
+            if not isinstance(f, DenseFeature)
         ]
         self.table = None
         if fields:
             self.table = FusedEmbedding(
                 fields,
-                embeddings_initializer="zeros",
+                embeddings_initializer=self.embeddings_initializer,
                 embeddings_regularizer=_penalty(l1, l2),
                 backend=backend,
                 name="table",
@@ -90,12 +99,12 @@ class Linear(OpLayer):
         if width:
             self.kernel = self.add_weight(
                 name="kernel",
-                shape=(width, 1),
+                shape=(width, self.units),
                 initializer=self.kernel_initializer,
                 regularizer=_penalty(self.l1, self.l2),
             )
         if self.use_bias:
-            self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros")
+            self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
         self.built = True
 
     def call(self, inputs: Mapping[str, Any]) -> tf.Tensor:
@@ -106,11 +115,11 @@ class Linear(OpLayer):
             columns = [_column("Linear", inputs, feature) for feature in self._numbers]
             kernel = compat.as_tensor(self.kernel)
             terms.append(tf.matmul(tf.cast(tf.concat(columns, axis=1), kernel.dtype), kernel))
-        total = tf.add_n(terms)  # [B, 1]
+        total = tf.add_n(terms)  # [B, units]
         return total + compat.as_tensor(self.bias) if self.use_bias else total
 
     def compute_output_shape(self, input_shape: Mapping[str, Any]) -> tuple[int | None, ...]:
-        return (input_shape[self.features[0].name][0], 1)
+        return (input_shape[self.features[0].name][0], self.units)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -120,6 +129,8 @@ class Linear(OpLayer):
             "l1": self.l1,
             "l2": self.l2,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "units": self.units,
+            "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
         }
 
 

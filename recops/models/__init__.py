@@ -10,8 +10,11 @@ from recops.models.din import DIN
 from recops.models.ffm import FFM
 from recops.models.fibinet import FiBiNET
 from recops.models.fm import FM
+from recops.models.lsplm import LSPLM
+from recops.models.neuralcf import NeuralCF
 from recops.models.nfm import NFM
 from recops.models.pnn import PNN
+from recops.models.transformer import Transformer
 from recops.models.wide_deep import WideDeep
 from recops.models.xdeepfm import XDeepFM
 
@@ -23,12 +26,15 @@ __all__ = [
     "DIN",
     "FFM",
     "FM",
+    "LSPLM",
     "NFM",
     "PNN",
     "AutoInt",
     "DeepFM",
     "Entry",
     "FiBiNET",
+    "NeuralCF",
+    "Transformer",
     "WideDeep",
     "XDeepFM",
 ]

@@ -15,6 +15,8 @@ from recops.models.din import DIN
 from recops.models.ffm import FFM
 from recops.models.fibinet import FiBiNET
 from recops.models.fm import FM
+from recops.models.lsplm import LSPLM
+from recops.models.neuralcf import NeuralCF
 from recops.models.nfm import NFM
 from recops.models.pnn import PNN
 from recops.models.wide_deep import WideDeep
@@ -56,6 +58,13 @@ CATALOGUE: dict[str, Entry] = {
             FFM,
             "Juan et al., Field-aware Factorization Machines for CTR Prediction, RecSys 2016",
             "two or more sparse or sequence features; dense ones optional",
+        ),
+        Entry("LSPLM", LSPLM, "Gai et al., Piece-wise Linear Models, arXiv 2017", _ANY),
+        Entry(
+            "NeuralCF",
+            NeuralCF,
+            "He et al., Neural Collaborative Filtering, WWW 2017",
+            "two sparse features, user and item",
         ),
         Entry(
             "WideDeep",

@@ -27,6 +27,8 @@ SEQUENCES = [ITEM, NOISE, WORDS, PLACE, HISTORY, NEGATIVES, SESSIONS]
 SMALL: dict[str, dict[str, Any]] = {
     "FM": {},
     "FFM": {"embedding_dim": 3},
+    "LSPLM": {"regions": 4},
+    "NeuralCF": {"hidden_units": [16, 8]},
     "WideDeep": {"hidden_units": [16, 8], "crosses": [("user", "item")]},
     "DCN": {"hidden_units": [16, 8], "num_cross_layers": 2},
     "DeepFM": {"hidden_units": [16, 8]},
