@@ -35,11 +35,10 @@ def test_a_model_trains_by_it_and_keeps_it_in_its_file(tmp_path):
     assert not np.array_equal(before, model.get_weights()[0])
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    step = int(np.asarray(again.optimizer.iterations))
-    assert step == 2
-    assert float(again.optimizer.learning_rate) == pytest.approx(float(Noam(4, 3)(2)))
-    schedule = Noam.from_config(Noam(4, 3).get_config())
-    assert schedule.get_config() == {"d_model": 4, "warmup_steps": 3}
+    assert int(np.asarray(again.optimizer.iterations)) == 2
+    kept = again.optimizer._learning_rate
+    assert isinstance(kept, Noam)
+    assert kept.get_config() == {"d_model": 4, "warmup_steps": 3}
 
 
 def test_unfit_arguments_are_refused():

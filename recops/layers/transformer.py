@@ -345,7 +345,8 @@ class TransformerDecoder(_Block):
         Empty keys and values [B, max_length, N, E] of the self-attention, and those of the encoded
         steps [B, S, N, E], which are projected once.
         """
-        encoded = tf.cast(encoded, self.compute_dtype)
+        # A new tensor, without a mask of Keras for the projections to complain about.
+        encoded = tf.identity(tf.cast(encoded, self.compute_dtype))
         cross = self.cross_attention
         known = cross.key_dense(encoded), cross.value_dense(encoded)
         heads = (self.num_heads, cross.key_dim)
