@@ -25,8 +25,7 @@ def weigh(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Pooled keys [B, D], which hold no padding, and the weights [B, T] of their scores."""
     if normalize:
-        # A row without a key is taken over all keys first, so that its gradient is no NaN.
-        usable = tf.where(tf.reduce_any(mask, axis=1, keepdims=True), mask, True)
-        scores = tf.nn.softmax(tf.where(usable, scores, scores.dtype.min))
+        scores = tf.nn.softmax(tf.where(mask, scores, scores.dtype.min))
+    # A row without a key is uniform until here.
     weights = tf.where(mask, scores, tf.zeros([], scores.dtype))
     return tf.reduce_sum(weights[:, :, None] * keys, axis=1), weights
