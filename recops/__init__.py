@@ -1,6 +1,17 @@
 """recops: fast, exact building blocks of recommender models for TensorFlow and Keras."""
 
-from recops import features, layers, losses, models, ops, schedules
+from recops import (
+    data,
+    features,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+    profiling,
+    retrieval,
+    schedules,
+)
 from recops._core.dispatch import BackendError, backend, set_backend
 from recops._core.info import Info, info
 from recops.version import __version__
@@ -10,12 +21,16 @@ __all__ = [
     "Info",
     "__version__",
     "backend",
+    "data",
     "features",
     "info",
     "layers",
     "losses",
+    "metrics",
     "models",
     "ops",
+    "profiling",
+    "retrieval",
     "schedules",
     "set_backend",
 ]
