@@ -42,4 +42,7 @@ TRAINING: dict[str, Settings] = {
     "AutoInt": replace(_DEEP, options={**_DEEP.options, "hidden_units": (64,)}),
     "DIN": _DEEP,
     "DIEN": _DEEP,
+    "DSIN": _DEEP,
+    # As NFM's: the paper's layers are meant for more data.
+    "BST": replace(_DEEP, options={**_DEEP.options, "hidden_units": (200, 80)}),
 }

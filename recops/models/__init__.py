@@ -2,11 +2,13 @@
 
 from recops.models.afm import AFM
 from recops.models.autoint import AutoInt
+from recops.models.bst import BST
 from recops.models.catalogue import CATALOGUE, Entry
 from recops.models.dcn import DCN
 from recops.models.deepfm import DeepFM
 from recops.models.dien import DIEN
 from recops.models.din import DIN
+from recops.models.dsin import DSIN
 from recops.models.ffm import FFM
 from recops.models.fibinet import FiBiNET
 from recops.models.fm import FM
@@ -20,10 +22,12 @@ from recops.models.xdeepfm import XDeepFM
 
 __all__ = [
     "AFM",
+    "BST",
     "CATALOGUE",
     "DCN",
     "DIEN",
     "DIN",
+    "DSIN",
     "FFM",
     "FM",
     "LSPLM",

@@ -8,10 +8,12 @@ from typing import Any
 
 from recops.models.afm import AFM
 from recops.models.autoint import AutoInt
+from recops.models.bst import BST
 from recops.models.dcn import DCN
 from recops.models.deepfm import DeepFM
 from recops.models.dien import DIEN
 from recops.models.din import DIN
+from recops.models.dsin import DSIN
 from recops.models.ffm import FFM
 from recops.models.fibinet import FiBiNET
 from recops.models.fm import FM
@@ -91,6 +93,20 @@ CATALOGUE: dict[str, Entry] = {
             DIEN,
             "Zhou et al., Deep Interest Evolution Network, AAAI 2019",
             f"{_HISTORIES}; sampled negatives of each history for the auxiliary loss",
+            "sequence",
+        ),
+        Entry(
+            "DSIN",
+            DSIN,
+            "Feng et al., Deep Session Interest Network, IJCAI 2019",
+            "a history cut into sessions and its sparse feature; any others of one embedding_dim",
+            "sequence",
+        ),
+        Entry(
+            "BST",
+            BST,
+            "Chen et al., Behavior Sequence Transformer, DLP-KDD 2019",
+            _HISTORIES,
             "sequence",
         ),
     )

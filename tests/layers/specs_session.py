@@ -47,7 +47,7 @@ SPECS = [
     ),
     Spec(
         "session_interest",
-        lambda **kw: layers.SessionInterest(2, hidden_units=(5,), **kw),
+        lambda **kw: layers.SessionInterest(2, hidden_units=(), **kw),
         _with_query,
         lambda layer, x: session_interest(layer, x["query"], x["sessions"], x["mask"]),
         call=lambda layer, x: layer(x["query"], x["sessions"], mask=x["mask"]),

@@ -45,6 +45,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "auxiliary_weight": 0.3,
     },
     "DIN": {"attention_units": [8], "hidden_units": [16, 8]},
+    "DSIN": {"attention_units": [8], "lstm_layers": 1, "hidden_units": [16, 8]},
+    "BST": {"num_heads": 2, "intermediate_dim": 8, "hidden_units": [16, 8], "dropout": 0.0},
 }
 
 
