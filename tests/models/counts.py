@@ -4,7 +4,13 @@ from __future__ import annotations
 
 # 39 rows of 4 fields of width 4 and 2 numbers: x has 18 columns, the linear part 42 weights.
 ROWS, EMBEDDINGS, LINEAR, X = 39, 39 * 4, 39 + 2 + 1, 18
-HIDDEN = {n: n * 16 + 16 + 16 * 8 + 8 for n in (6, X, 2 * 6 * 4 + 2)}
+HIDDEN = {n: n * 16 + 16 + 16 * 8 + 8 for n in (6, X, 22, 34, 2 * 6 * 4 + 2)}
+# Models of histories have no user. Of 2 sessions of 3 steps: positions, attention, feed-forward and
+# two normalizations; an LSTM; a target attention of one hidden layer. And a Transformer's block.
+STEPS = 26 * 4
+EXTRACTOR = (2 + 3 + 4) + 4 * 4 * 4 + (4 * 16 + 16 + 16 * 4 + 4) + 2 * 8
+LSTM, UNIT = 2 * 4 * 16 + 16, 16 * 8 + 8 + 8
+BLOCK = 4 * (4 * 4 + 4) + (4 * 8 + 8 + 8 * 4 + 4) + 2 * 8
 COUNTS = [
     ("FM", {}, LINEAR + EMBEDDINGS),
     ("FM", {"embedding_dim": 7}, LINEAR + ROWS * 7),
@@ -59,4 +65,12 @@ COUNTS = [
         {"use_res": False, "embed_numeric": False, "hidden_units": [16, 8]},
         EMBEDDINGS + 3 * 4 * 8 + 3 * 8 * 8 + 4 * 8 + 1 + HIDDEN[X] + 8,
     ),
+    ("DSIN", {}, STEPS + EXTRACTOR + 2 * LSTM + 2 * UNIT + HIDDEN[3 * 4 + 2 * 4 + 2] + 8 + 1),
+    (
+        "DSIN",
+        {"lstm_layers": 3, "use_layer_norm": False, "use_positional": None},
+        STEPS + EXTRACTOR - 16 - 9 + 6 * LSTM + 2 * UNIT + HIDDEN[22] + 8 + 1,
+    ),
+    ("BST", {}, STEPS + 5 * 4 + BLOCK + HIDDEN[3 * 4 + 5 * 4 + 2] + 8 + 1),
+    ("BST", {"pooling": "mean", "num_blocks": 2}, STEPS + 20 + 2 * BLOCK + HIDDEN[X] + 8 + 1),
 ]

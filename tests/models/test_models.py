@@ -151,6 +151,9 @@ def test_parameter_counts(name, options, count):
         ("PNN", {"product": "inner", "pairs": "full", "activation": "prelu", "dropout": 0.1}),
         ("FiBiNET", {"squeeze": "max", "layer_norm": True, "residual": True, "use_linear": False}),
         ("AutoInt", {"scaling": True, "hidden_units": [16, 8], "l2_attention": 1e-4}),
+        ("DSIN", {"num_heads": 2, "mask_diagonal": True, "use_layer_norm": False, "dropout": 0.1}),
+        ("DSIN", {"causal": True, "weight_normalization": False, "res_layers": 1}),
+        ("BST", {"pooling": "target", "num_blocks": 2, "dropout": 0.1}),
     ],
 )
 def test_options_run_and_reach_every_weight(name, options):
