@@ -43,8 +43,9 @@ def multi_head_attention(
 
     Numerics: scores and softmax are float32 for 16-bit inputs; any score size is safe. A key that
     no query keeps changes neither output nor gradient, NaN included. Cost: 4BNTSE flops forward;
-    `xla` keeps each row's maximum and sum, [B, N, T, 1] each, and makes the weights again on the
-    way back (2BNTSE more flops); `reference` keeps the weights [B, N, T, S].
+    `xla` keeps the output and each row's maximum and sum, [B, N, T, 1] each, and makes the weights
+    again on the way back (2BNTSE more flops; inside one jitted step XLA may keep them instead);
+    `reference` keeps the weights [B, N, T, S].
 
     Source: Vaswani et al., Attention Is All You Need, NeurIPS 2017, eq. 1; the recomputation as in
     Dao et al., FlashAttention, NeurIPS 2022.
