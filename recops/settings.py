@@ -40,7 +40,12 @@ TRAINING: dict[str, Settings] = {
     "PNN": _DEEP,
     "FiBiNET": _DEEP,
     "AutoInt": replace(_DEEP, options={**_DEEP.options, "hidden_units": (64,)}),
-    "DIN": _DEEP,
+    # Here Dice and batch normalization learn faster, but not as much.
+    "DIN": replace(
+        _DEEP,
+        learning_rate=2e-3,
+        options={**_DEEP.options, "activation": "relu", "use_bn": False},
+    ),
     "DIEN": _DEEP,
     "DSIN": _DEEP,
     # As NFM's: the paper's layers are meant for more data.
