@@ -132,7 +132,7 @@ def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Ro
                 max_error=verdict.error,
                 floor_ratio=timing.median_ms / floor if timing else None,
                 status=verdict.status,
-                device=_device(),
+                device=device(),
                 threads=profiling.threads(),
                 tf=tf.__version__,
                 keras=compat.KERAS_VERSION,
@@ -245,7 +245,8 @@ def _moved(
 
 
 @functools.cache
-def _device() -> str:
+def device() -> str:
+    """Name of the device that ops run on."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
