@@ -1,9 +1,10 @@
-"""DeepFM on real MovieLens clicks, of recops layers and of stock Keras layers, and a report.
+"""DeepFM and DIEN on real MovieLens clicks, of recops and of stock Keras layers, and a report.
 
     python examples/demo.py --out demo
 
-Both models are trained with three seeds, in turns, so that noise of the machine meets both. Then
-some ops are timed. What was found is printed and written to OUT/report.html.
+Both forms of DeepFM are trained with three seeds, in turns, so that noise of the machine meets
+both, and both of DIEN with one. Then some ops are timed. What was found is printed and written to
+OUT/report.html.
 """
 
 from __future__ import annotations
@@ -22,15 +23,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import demo_report
 from stock_deepfm import StockDeepFM
+from stock_dien import StockDIEN
 
 import recops
 from recops import benchmark, ops
 from recops._core.compat import keras
 from recops.data import DataError, Dataset, movielens_100k
-from recops.models import DeepFM
+from recops.models import CATALOGUE, DIEN, DeepFM
 from recops.training import TRAINING, Result, sized, train
 
 FUSED, STOCK = "recops layers", "stock Keras layers"
+FORMS = {
+    "DeepFM": {FUSED: DeepFM, STOCK: StockDeepFM},
+    "DIEN": {FUSED: DIEN, STOCK: StockDIEN},
+}
+# Keras's GRU switches XLA off for its model, so DIEN of either form goes without.
+COMPILE = {"DeepFM": {}, "DIEN": {"jit_compile": False}}
 # Timing starts with the ops whose reference is quick to trace; the rest waits for `recops bench`.
 OPS = (
     "fm_interaction",
@@ -61,26 +69,26 @@ class Line:
         ]
 
 
-def build(kind: str, data: Dataset, seed: int) -> Any:
-    """One of the two models, compiled alike."""
-    settings = TRAINING["DeepFM"]
-    make = DeepFM if kind == FUSED else StockDeepFM
-    model = make(sized(data, settings.embedding_dim), seed=seed, **settings.options)
-    model.compile(keras.optimizers.Adam(settings.learning_rate), "binary_crossentropy")
+def build(name: str, kind: str, data: Dataset, seed: int) -> Any:
+    """A model in one of its two forms, compiled alike."""
+    settings = TRAINING[name]
+    model = FORMS[name][kind](sized(data, settings.embedding_dim), seed=seed, **settings.options)
+    optimizer = keras.optimizers.Adam(settings.learning_rate)
+    model.compile(optimizer, "binary_crossentropy", **COMPILE[name])
     return model
 
 
-def compare(data: Dataset, seeds: int, epochs: int) -> dict[str, list[Result]]:
-    """Train both models once a seed, in turns; each is first every other time."""
+def compare(name: str, data: Dataset, seeds: int, epochs: int) -> dict[str, list[Result]]:
+    """Train both forms once a seed, in turns; each is first every other time."""
     results: dict[str, list[Result]] = {FUSED: [], STOCK: []}
     for seed in range(seeds):
         for kind in (FUSED, STOCK) if seed % 2 == 0 else (STOCK, FUSED):
-            print(f"\nDeepFM of {kind}, seed {seed}", flush=True)
+            print(f"\n{name} of {kind}, seed {seed}", flush=True)
             result = train(
-                build(kind, data, seed),
+                build(name, kind, data, seed),
                 data,
                 epochs=epochs,
-                batch_size=TRAINING["DeepFM"].batch_size,
+                batch_size=TRAINING[name].batch_size,
                 seed=seed,
             )
             print(result, flush=True)
@@ -88,25 +96,35 @@ def compare(data: Dataset, seeds: int, epochs: int) -> dict[str, list[Result]]:
     return results
 
 
-def summarize(results: dict[str, list[Result]]) -> list[Line]:
-    """The table."""
+def summarize(name: str, results: dict[str, list[Result]]) -> list[Line]:
+    """A model's lines of the table."""
     lines = []
     for kind, runs in results.items():
         columns = {
-            **{name: [run.test[name] for run in runs] for name in demo_report.SCORES},
+            **{score: [run.test[score] for run in runs] for score in demo_report.SCORES},
             "samples/s": [run.samples_per_second for run in runs],
             "ms/step": [run.ms_per_step for run in runs],
         }
         lines.append(
             Line(
-                f"DeepFM of {kind}",
+                f"{name} of {kind}",
                 {
-                    name: (mean(values), stdev(values) if len(values) > 1 else 0.0)
-                    for name, values in columns.items()
+                    column: (mean(values), stdev(values) if len(values) > 1 else 0.0)
+                    for column, values in columns.items()
                 },
             )
         )
     return lines
+
+
+def verdict(name: str, lines: Sequence[Line]) -> str:
+    """A model's two lines in words."""
+    gap = abs(lines[0].figures["auc"][0] - lines[1].figures["auc"][0])
+    fused, stock = (line.figures["ms/step"][0] for line in lines)
+    return (
+        f"{name}: the mean test AUCs are {gap:.4f} apart; a step takes {fused:.2f} ms with recops "
+        f"layers and {stock:.2f} ms with stock ones ({stock / fused:.2f}x)."
+    )
 
 
 def time_ops(names: Sequence[str], seconds: float) -> list[benchmark.Row]:
@@ -134,38 +152,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of report.html")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=8, help="most epochs of each training")
+    parser.add_argument("--epochs", type=int, default=8, help="most epochs of each DeepFM")
+    parser.add_argument("--dien-epochs", type=int, default=3, help="most epochs of each DIEN")
     parser.add_argument("--bench-seconds", type=float, default=60, help="no op begins after this")
     options = parser.parse_args(argv)
     started = time.monotonic()
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        data = movielens_100k()
+        data = {name: movielens_100k(CATALOGUE[name].task) for name in FORMS}
     except (DataError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
-    print(f"{len(data.train):,} clicks and non-clicks to train on, {ran_on()}")
-    results = compare(data, options.seeds, options.epochs)
-    lines = summarize(results)
+    print(f"{len(data['DeepFM'].train):,} clicks and non-clicks to train on, {ran_on()}")
+    results = {
+        "DeepFM": compare("DeepFM", data["DeepFM"], options.seeds, options.epochs),
+        "DIEN": compare("DIEN", data["DIEN"], 1, options.dien_epochs),
+    }
+    lines = {name: summarize(name, found) for name, found in results.items()}
+    cells = [line.cells() for pair in lines.values() for line in pair]
     print("\nOps, forward and backward:")
     rows = time_ops(OPS, options.bench_seconds)
 
-    print("\n" + demo_report.text_table([line.cells() for line in lines]))
-    gap = abs(lines[0].figures["auc"][0] - lines[1].figures["auc"][0])
-    fused, stock = (line.figures["ms/step"][0] for line in lines)
-    verdict = (
-        f"The mean test AUCs are {gap:.4f} apart. A step takes {fused:.2f} ms with recops layers "
-        f"and {stock:.2f} ms with stock ones ({stock / fused:.2f}x), with {ran_on()}."
-    )
-    print(verdict)
+    print("\n" + demo_report.text_table(cells))
+    verdicts = [
+        *(verdict(name, pair) for name, pair in lines.items()),
+        f"Measured with {ran_on()}.",
+    ]
+    print("\n".join(verdicts))
     page = options.out / "report.html"
     demo_report.write(
         page,
-        verdict=verdict,
-        cells=[line.cells() for line in lines],
-        curves={kind: [run.epochs for run in runs] for kind, runs in results.items()},
+        verdicts=verdicts,
+        cells=cells,
+        curves={
+            name: {kind: [run.epochs for run in runs] for kind, runs in found.items()}
+            for name, found in results.items()
+        },
         rows=rows,
-        data=data,
+        data=data["DeepFM"],
         backend=ran_on(),
         minutes=(time.monotonic() - started) / 60,
     )

@@ -23,6 +23,9 @@ SCORES = ("auc", "logloss", "gauc")
 HEADER = ("model", "test AUC", "log loss", "GAUC", "samples/s", "ms/step")
 COLORS = ("#0b6e8a", "#d9822b", "#8a8f98")
 
+# Of a model: by form, one list of epochs a seed.
+Curves = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
+
 _STYLE = {
     "font.size": 11,
     "axes.spines.top": False,
@@ -38,13 +41,14 @@ _PAGE = Template("""<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>recops: DeepFM on MovieLens 100K</title>
+<title>recops: DeepFM and DIEN on MovieLens 100K</title>
 <style>
 body { font: 16px/1.55 system-ui, sans-serif; color: #1d2530; background: #f5f6f8; margin: 0; }
 main { max-width: 60rem; margin: 2rem auto; padding: 1.5rem 2.5rem; background: #fff;
        border: 1px solid #e3e6ea; border-radius: 8px; }
 h1 { font-size: 1.7rem; margin: .4rem 0; }
 h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
+h3 { font-size: 1rem; margin: 1.2rem 0 .2rem; }
 p { max-width: 46rem; }
 .verdict { max-width: none; font-size: 1.08rem; padding: .7rem 1rem; background: #e9f4f7;
            border-left: 4px solid #0b6e8a; }
@@ -58,15 +62,17 @@ footer { margin-top: 2rem; font-size: .88rem; color: #4a5564; }
 </head>
 <body>
 <main>
-<h1>DeepFM on MovieLens 100K</h1>
-<p>The same model twice: once of recops layers, once of stock Keras layers, with the same
-initial distributions, optimizer, batches and early stopping. $rows_train ratings to train on,
-$rows_validation to stop by, $rows_test to test on; a rating of 4 or 5 is a click. Means over
-$seeds with standard deviations.</p>
+<h1>DeepFM and DIEN on MovieLens 100K</h1>
+<p>Each model twice: once of recops layers, once of stock Keras layers, with the same initial
+distributions, optimizer, batches and early stopping. $rows_train ratings to train on,
+$rows_validation to stop by, $rows_test to test on; a rating of 4 or 5 is a click. DeepFM sees the
+user, the film and the hour; DIEN also the last 50 films that the user clicked. Means with standard
+deviations over the seeds: $seeds.</p>
 <p class="verdict">$verdict</p>
 $table
 <h2>Learning curves</h2>
-<p>A thin line is one seed, the bold line their mean.</p>
+<p>A thin line is one seed, the bold line their mean. DIEN's training loss holds the auxiliary
+loss of its interests.</p>
 $curves
 <h2>Ops, forward and backward</h2>
 <p>Small shapes, float32, timed in turns in one run after each result was compared with the
@@ -99,9 +105,9 @@ def text_table(cells: Sequence[Sequence[str]]) -> str:
 def write(
     path: Path,
     *,
-    verdict: str,
+    verdicts: Sequence[str],
     cells: Sequence[Sequence[str]],
-    curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
+    curves: Mapping[str, Curves],
     rows: Sequence[Row],
     data: Dataset,
     backend: str,
@@ -109,15 +115,17 @@ def write(
 ) -> None:
     """Write the page under a temporary name, then give it its own."""
     info = recops.info()
-    seeds = len(next(iter(curves.values())))
+    seeds = {name: len(next(iter(runs.values()))) for name, runs in curves.items()}
     page = _PAGE.substitute(
-        verdict=html.escape(verdict),
+        verdict="<br>".join(map(html.escape, verdicts)),
         rows_train=f"{len(data.train):,}",
         rows_validation=f"{len(data.validation):,}",
         rows_test=f"{len(data.test):,}",
-        seeds="one seed" if seeds == 1 else f"{seeds} seeds",
+        seeds=", ".join(f"{count} of {name}" for name, count in seeds.items()),
         table=html_table(cells),
-        curves=draw_curves(curves),
+        curves="\n".join(
+            f"<h3>{html.escape(name)}</h3>\n{draw_curves(runs)}" for name, runs in curves.items()
+        ),
         bars=draw_bars(rows) if rows else "<p>No op was timed.</p>",
         versions=html.escape(", ".join(f"{k} {v}" for k, v in info.versions.items())),
         device=html.escape(rows[0].device if rows else "CPU"),
@@ -139,7 +147,7 @@ def html_table(cells: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def draw_curves(curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> str:
+def draw_curves(curves: Curves) -> str:
     """Training loss and validation AUC by epoch, as SVG."""
     panels = (("loss", "training loss"), ("validation_auc", "validation AUC"))
     with plt.rc_context(_STYLE):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from recops import training
 from recops.data import Dataset, Split
 from recops.models import DeepFM
-from tests.models.planted import FEATURES, data
+from tests.models.planted import FEATURES, SEQUENCES, data
 
 
 def dataset(task: str = "ranking") -> Dataset:
@@ -22,7 +22,7 @@ def dataset(task: str = "ranking") -> Dataset:
     for rows, seed in ((1600, 0), (90, 1), (90, 2)):
         batch, labels = data(rows, seed)
         parts.append(Split(batch, labels, groups=batch["noise"]))
-    return Dataset(*parts, FEATURES)
+    return Dataset(*parts, SEQUENCES if task == "sequence" else FEATURES)
 
 
 def model(**options: Any) -> Any:

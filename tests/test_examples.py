@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,17 +136,23 @@ def test_the_demo_trains_both_and_writes_a_page(tmp_path, monkeypatch, capsys):
             __version__, "",
         )  # fmt: skip
 
+    for name, settings in demo.TRAINING.items():
+        # One batch an epoch: every other size would be compiled too.
+        monkeypatch.setitem(demo.TRAINING, name, replace(settings, batch_size=1600))
     monkeypatch.setattr(demo, "movielens_100k", dataset)
     monkeypatch.setattr(
         demo, "time_ops", lambda *_: [row("xla", 2.0), row("stock.pairs", 5.0), row("reference", 1)]
     )
-    assert demo.main(["--out", str(tmp_path), "--seeds", "2", "--epochs", "2"]) == 0
+    options = ["--out", str(tmp_path), "--seeds", "2", "--epochs", "2", "--dien-epochs", "1"]
+    assert demo.main(options) == 0
     said = capsys.readouterr().out
-    for words in ("DeepFM of recops layers", "DeepFM of stock Keras layers", "backend xla"):
-        assert words in said
+    for name in ("DeepFM", "DIEN"):
+        for words in ("of recops layers", "of stock Keras layers"):
+            assert f"\n{name} {words}" in said
+    assert "backend xla" in said
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     assert "&lt;CPU&gt;" in page
     assert not re.findall(r"<(?:img|script|link)|(?:src|href)=\"http|\$[a-z_]+", page)
 
