@@ -3,7 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint install clean
+# Another Python here may get a newer JAX: python3.12 the newest, where it is.
+GPU_PYTHON ?= $(PYTHON)
+GPU_VENV := .venv-gpu
+GPU_BUILD := build/gpu
+# Without the CUDA libraries, which compiling for a GPU does not need and running on one does.
+JAX := jax[cuda13-local]>=0.10,<0.13
+JAX_RUN := jax[cuda13]>=0.10,<0.13
+
+.PHONY: demo test bench lint install gpu-export gpu-report gpu-run clean
 
 demo: install
 	$(BIN)/python examples/demo.py --out demo
@@ -16,6 +24,20 @@ test: install
 
 bench: install
 	$(BIN)/python bench/run.py
+
+gpu-export: install
+	$(BIN)/python bench/gpu/export.py $(GPU_BUILD)
+
+# What a GPU would get, worked out without one: lower, compile, count, write docs/gpu.md's table.
+gpu-report: gpu-export $(GPU_VENV)/.installed
+	$(GPU_VENV)/bin/python bench/gpu/compile.py $(GPU_BUILD)
+	$(BIN)/python bench/gpu/report.py
+
+# The same programs on a GPU: correctness, then times.
+gpu-run: gpu-export $(GPU_VENV)/.installed
+	$(GPU_VENV)/bin/python -m pip install --quiet "$(JAX_RUN)"
+	$(GPU_VENV)/bin/python bench/gpu/run.py $(GPU_BUILD)
+	$(BIN)/python bench/gpu/report.py
 
 lint: install
 	$(BIN)/ruff format .
@@ -30,5 +52,12 @@ $(VENV)/.installed: pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --editable ".[test,bench]"
 	touch $@
 
+# No TensorFlow in it, and in the other no JAX: each brings an XLA of its own.
+$(GPU_VENV)/.installed: Makefile
+	$(GPU_PYTHON) -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(GPU_VENV)/bin/python -m pip install --quiet "$(JAX)"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo *.egg-info
+	rm -rf $(VENV) $(GPU_VENV) build dist demo *.egg-info
