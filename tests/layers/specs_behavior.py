@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from recops import layers
-from tests.layers.specs import B, Spec, _call_masked, _floats
+from tests.layers.spec import B, Spec, call_masked, floats
 from tests.oracles.behavior import behavior_transformer, recency
 
 T, D = 4, 4
@@ -42,9 +42,9 @@ SPECS = [
     Spec(
         "recency_encoding",
         lambda **kw: layers.RecencyEncoding("random_normal", **kw),
-        _floats(T, D),
+        floats(T, D),
         lambda layer, x: recency(np.asarray(layer.embeddings), x, np.ones(x.shape[:2], bool)),
-        _call_masked,
+        call_masked,
     ),
     _transformed("flatten"),
     _transformed("mean"),

@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from recops import layers
-from tests.layers.specs import D, F, Spec, _floats
+from tests.layers.spec import D, F, Spec, floats
 from tests.oracles.interacting import interacting
 
 SPECS = [
     Spec(
         "interacting",
         lambda **kw: layers.InteractingLayer(2, 3, **kw),
-        _floats(F, D),
+        floats(F, D),
         interacting,
     ),
     Spec(
         "number_embedding",
         lambda **kw: layers.NumberEmbedding(D, **kw),
-        _floats(2),
+        floats(2),
         lambda layer, x: x[:, :, None] * np.asarray(layer.embeddings),
         runs_op=False,
     ),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from recops import layers
-from tests.layers.specs import D, Spec, _floats
+from tests.layers.spec import D, Spec, floats
 from tests.oracles.dynamic_gru import dynamic_gru
 from tests.oracles.interest import evolution
 
@@ -16,7 +16,7 @@ MASK = np.arange(T) < np.array([1, 2, 3, 4, 5, 0])[:, None]
 
 
 def _behaviors(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    return {"behaviors": _floats(T, D)(rng), "negatives": _floats(T, D)(rng), "mask": MASK}
+    return {"behaviors": floats(T, D)(rng), "negatives": floats(T, D)(rng), "mask": MASK}
 
 
 def _extracted(layer: Any, x: dict[str, np.ndarray]) -> np.ndarray:
@@ -25,7 +25,7 @@ def _extracted(layer: Any, x: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _interests(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    return {"query": _floats(D)(rng), "interests": _floats(T, H)(rng), "mask": MASK}
+    return {"query": floats(D)(rng), "interests": floats(T, H)(rng), "mask": MASK}
 
 
 def attention_of(layer: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from recops import layers
-from tests.layers.specs import Spec, _floats
+from tests.layers.spec import Spec, floats
 
 
 def mixture(logits: np.ndarray) -> np.ndarray:
@@ -26,14 +26,14 @@ SPECS = [
     Spec(
         "lsplm",
         lambda **kw: layers.LSPLM(3, l1=1e-3, l21=1e-3, **kw),
-        _floats(5),
+        floats(5),
         _lsplm,
         runs_op=False,
     ),
     Spec(
         "region_mixture",
         lambda **kw: layers.RegionMixture(**kw),
-        _floats(6),
+        floats(6),
         lambda layer, x: mixture(x),
         runs_op=False,
     ),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from recops import layers
-from tests.layers.specs import D, Spec, _call_masked, _floats
+from tests.layers.spec import D, Spec, call_masked, floats
 from tests.oracles.bilstm import stacks
 from tests.oracles.dynamic_gru import dynamic_gru
 
@@ -20,7 +20,7 @@ def _gru(layer: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _augru_inputs(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {
-        "x": _floats(T, D)(rng),
+        "x": floats(T, D)(rng),
         "attention": rng.uniform(size=(6, T)).astype(np.float32),
         "mask": np.arange(T) < np.array([1, 2, 3, 4, 5, 0])[:, None],
     }
@@ -37,7 +37,7 @@ SPECS = [
     Spec(
         "gru",
         lambda **kw: layers.GRU(H, return_sequences=True, return_state=True, **kw),
-        _floats(T, D),
+        floats(T, D),
         _gru,
     ),
     Spec(
@@ -50,9 +50,9 @@ SPECS = [
     Spec(
         "bilstm",
         lambda **kw: layers.BiLSTM(H, layers=1, dropout_rate=0.0, merge_mode="concat", **kw),
-        _floats(T, D),
+        floats(T, D),
         lambda layer, x: np.concatenate(stacks(layer, x), axis=2),
-        _call_masked,
+        call_masked,
         runs_op=False,
     ),
 ]

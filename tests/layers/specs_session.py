@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from recops import layers
-from tests.layers.specs import B, Spec, _floats
+from tests.layers.spec import B, Spec, floats
 from tests.oracles.session import bias_encoding, session_extractor, session_interest
 
 K, T, D = 3, 4, 4
@@ -34,7 +34,7 @@ SPECS = [
     Spec(
         "bias_encoding",
         lambda **kw: layers.BiasEncoding("random_normal", **kw),
-        _floats(K, T, D),
+        floats(K, T, D),
         bias_encoding,
         runs_op=False,
     ),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recops import layers
-from tests.layers.specs import B, D, Spec
+from tests.layers.spec import B, D, Spec
 from tests.oracles.target_attention import target_attention, with_dice
 
 T = 4

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from recops import layers
-from tests.layers.specs import Spec, _call_masked, _floats
+from tests.layers.spec import Spec, call_masked, floats
 from tests.oracles import transformer as oracle
 
 SPECS = [
     Spec(
         "multi_head_attention",
         lambda **kw: layers.MultiHeadAttention(2, 3, use_bias=False, **kw),
-        _floats(5, 4),
+        floats(5, 4),
         lambda layer, x: oracle.attention(oracle.weights_of(layer), x, x, use_bias=False),
         lambda layer, x, mask: layer(x, x, value_mask=mask),
         call=lambda layer, x: layer(x, x),
@@ -18,7 +18,7 @@ SPECS = [
     Spec(
         "positional_encoding",
         lambda **kw: layers.PositionalEncoding(**kw),
-        _floats(5, 4),
+        floats(5, 4),
         lambda layer, x: 2 * x + oracle.positions(5, 4),
         runs_op=False,
     ),
@@ -28,16 +28,16 @@ SPECS = [
             lambda first=first, **kw: layers.TransformerEncoder(
                 2, 6, dropout=0.0, norm_first=first, **kw
             ),
-            _floats(5, 4),
+            floats(5, 4),
             oracle.block,
-            _call_masked,
+            call_masked,
         )
         for order, first in (("post", False), ("pre", True))
     ),
     Spec(
         "transformer_decoder",
         lambda **kw: layers.TransformerDecoder(2, 6, dropout=0.0, **kw),
-        _floats(5, 4),
+        floats(5, 4),
         lambda layer, x: oracle.block(layer, x, x),
         lambda layer, x, mask: layer(x, x, mask=mask, encoded_mask=mask),
         call=lambda layer, x: layer(x, x),
