@@ -18,7 +18,7 @@ import recops
 from recops._core import compat
 from recops.models import CATALOGUE
 from tests.layers.specs import everything
-from tests.models.planted import FEATURES, SMALL, data
+from tests.models.planted import SMALL, data, features_of, read_by
 
 assert not compat.KERAS_3
 folder = Path(sys.argv[1])
@@ -34,10 +34,11 @@ model.compile("sgd", "mse", jit_compile=True)
 model.fit(batch, np.ones((6, model.output_shape[1])), verbose=0)
 reloads(model, batch, "layers")
 
-batch, labels = data(64)
+planted, labels = data(64)
 for name, entry in CATALOGUE.items():
-    model = entry.build(FEATURES, seed=1, **SMALL[name])
-    if name in ("DeepFM", "FiBiNET"):
+    model = entry.build(features_of(name), seed=1, **SMALL[name])
+    batch = read_by(model, planted)
+    if name in ("DeepFM", "FiBiNET", "DIN"):
         model.compile("adam", "binary_crossentropy")
         model.fit(batch, labels, batch_size=32, verbose=0)
     reloads(model, batch, name)
