@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,9 @@ MODELS = [name for name in ("DIN", "DIEN", "DSIN", "BST", "AutoInt") if name in 
 HOST = re.compile(
     r"\b(?:infeed|outfeed|send|recv)\(|custom_call_target=\"[^\"]*(?:host|callback)", re.I
 )
+
+ROWS = Path(__file__).parents[1] / "bench" / "results" / "gpu_compiled.jsonl"
+COMPILED = [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
 
 
 def lower(fn: Callable[..., Any], values: Sequence[Any]) -> str:
@@ -227,3 +232,38 @@ def test_a_train_step_of_a_model_lowers(name):
     assert hlo.startswith("HloModule")
     assert not HOST.search(hlo)
     assert loops(hlo) == LOOPS.get(name, 0)
+
+
+@pytest.mark.skipif(not COMPILED, reason="no programs were compiled for a GPU: make gpu-report")
+class TestCompiledRows:
+    """The kept rows of `bench/gpu/compile.py`: what the recurrent and attention ops promise."""
+
+    def of(self, op: str, provider: str, dtype: str = "float32") -> list[dict[str, Any]]:
+        rows = [r for r in COMPILED if (r["op"], r["dtype"]) == (op, dtype)]
+        found = [r for r in rows if r["provider"].startswith(provider)]
+        assert found
+        return found
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_loops_have_a_known_number_of_steps(self, dtype):
+        for row in self.of("dynamic_gru", "xla", dtype):
+            steps = 100 if "t100" in row["case"] else 50
+            assert [loop["steps"] for loop in row["loops"]] == [steps, steps]
+            assert not row["custom_calls"]
+        # The backward of a stock form is a loop of unknown length.
+        for row in self.of("dynamic_gru", "stock", dtype):
+            assert None in [loop["steps"] for loop in row["loops"]]
+
+    def test_augru_takes_6_kernels_a_step_and_8_back(self):
+        for row in self.of("dynamic_gru", "xla"):
+            forward, backward = (loop["kernels"] + loop["copies"] for loop in row["loops"])
+            assert forward <= 6
+            assert backward <= 8
+
+    @pytest.mark.parametrize("op", ["dynamic_gru", "multi_head_attention"])
+    def test_no_more_kernels_or_memory_than_the_stock_forms(self, op):
+        for ours in self.of(op, "xla"):
+            for other in self.of(op, "stock"):
+                if other["case"] == ours["case"]:
+                    assert ours["kernels"] + ours["copies"] <= other["kernels"] + other["copies"]
+                    assert ours["temporary_bytes"] <= other["temporary_bytes"]

@@ -160,8 +160,9 @@ def main() -> None:
                 continue
             row = {key: value for key, value in program.items() if key != "inputs"}
             try:
-                row |= compiler((options.build / f"{program['name']}.hlo.pb").read_bytes())
-                row["status"] = "compiled"
+                if "status" not in row:  # else it was not lowered
+                    row |= compiler((options.build / f"{program['name']}.hlo.pb").read_bytes())
+                    row["status"] = "compiled"
             except Exception as e:  # one program must not cost the others their rows
                 row["status"] = f"failed: {type(e).__name__}: {str(e).splitlines()[0]}"
             rows[row["name"]] = row

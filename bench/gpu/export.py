@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,20 @@ def export(case: Case, dtype: str, build: Path) -> Iterator[dict[str, Any]]:
         if provider.startswith("stock."):
             fn(**tensors)  # a form may make its layers at its first call, which must not be traced
         body = benchmark.program(fn, list(tensors), backward=True)
-        hlo, captured = lower(body, list(tensors.values()))
         name = f"{case.op}-{case.name}-{provider}-{dtype}"
+        row = {
+            "name": name,
+            "op": case.op,
+            "case": case.name,
+            "provider": provider,
+            "dtype": dtype,
+            "tf": tf.__version__,
+        }
+        try:
+            hlo, captured = lower(body, list(tensors.values()))
+        except (ValueError, RuntimeError, NotImplementedError, tf.errors.OpError) as e:
+            yield row | {"status": f"not lowered: {reason(e)}"}
+            continue
         (build / f"{name}.hlo.pb").write_bytes(hlo)
         inputs = [*flat, *captured]
         exact = {
@@ -77,15 +90,16 @@ def export(case: Case, dtype: str, build: Path) -> Iterator[dict[str, Any]]:
             if i >= len(flat) or not tf.as_dtype(array.dtype).is_floating
         }
         np.savez_compressed(build / f"{name}.npz", **exact)
-        yield {
-            "name": name,
-            "op": case.op,
-            "case": case.name,
-            "provider": provider,
-            "dtype": dtype,
-            "inputs": [described(array) for array in inputs],
-            "tf": tf.__version__,
-        }
+        yield row | {"inputs": [described(array) for array in inputs]}
+
+
+def reason(error: Exception) -> str:
+    """What XLA says of an op that it does not have, or else the start of the message."""
+    text = str(error)
+    missing = re.search(r"No registered '(\w+)' OpKernel", text) or re.search(
+        r"unsupported operations.*?(\w+)", text
+    )
+    return f"XLA has no {missing[1]}" if missing else " ".join(text.split())[:100]
 
 
 def main() -> None:
@@ -103,7 +117,7 @@ def main() -> None:
         for dtype in ("float32", "bfloat16") if case.op in HALF else ("float32",):
             for row in export(case, dtype, options.build):
                 rows[row["name"]] = row
-                print(row["name"], flush=True)
+                print(row["name"], row.get("status", "lowered"), flush=True)
                 index.write_text("".join(json.dumps(r) + "\n" for r in rows.values()))
 
 

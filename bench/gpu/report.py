@@ -56,7 +56,9 @@ def table(rows: Sequence[dict[str, Any]], ran: Sequence[dict[str, Any]]) -> str:
         "| library calls | ms |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    lines += [line(row, times) for _, group in sorted(groups.items()) for row in group]
+    for _, group in sorted(groups.items()):
+        # Ours first, then the stock forms.
+        lines += [line(r, times) for r in sorted(group, key=lambda r: r["provider"] != "xla")]
     made = next(row for row in rows if row["status"] == "compiled")
     lines += [
         "",

@@ -127,7 +127,7 @@ def peers(index: list[dict[str, Any]], calls: int) -> list[dict[str, Any]]:
 
     rows = []
     for program in index:
-        if program["provider"] != "xla":
+        if program["provider"] != "xla" or "inputs" not in program:
             continue
         dtype = getattr(torch, program["dtype"])
         sizes = [facts["shape"] for facts in program["inputs"]]
@@ -169,6 +169,8 @@ def main() -> int:
     index = [p for p in map(json.loads, lines) if all(part in p["name"] for part in options.parts)]
     rows = []
     for program in index:
+        if "status" in program:  # it was not lowered, as gpu_compiled.jsonl says
+            continue
         row = {key: value for key, value in program.items() if key != "inputs"}
         row |= {"device": device.device_kind, "jax": jax.__version__}
         try:
