@@ -24,6 +24,12 @@ _DEEP = Settings(options={"l2_embedding": 1e-3, "dropout": 0.3})
 # Where a first order stands beside the interactions alone, it must keep pace with them: rare ids
 # get few steps, so the steps are large ones on large batches.
 _SHALLOW = Settings(batch_size=2048, learning_rate=3e-3, patience=3)
+# Here Dice and batch normalization learn faster, but not as much.
+_INTEREST = replace(
+    _DEEP,
+    learning_rate=2e-3,
+    options={**_DEEP.options, "activation": "relu", "use_bn": False},
+)
 TRAINING: dict[str, Settings] = {
     "FM": replace(_SHALLOW, options={"l2_embedding": 1e-4}),
     "FFM": replace(_SHALLOW, options={"l2_embedding": 1e-4}),
@@ -40,13 +46,8 @@ TRAINING: dict[str, Settings] = {
     "PNN": _DEEP,
     "FiBiNET": _DEEP,
     "AutoInt": replace(_DEEP, options={**_DEEP.options, "hidden_units": (64,)}),
-    # Here Dice and batch normalization learn faster, but not as much.
-    "DIN": replace(
-        _DEEP,
-        learning_rate=2e-3,
-        options={**_DEEP.options, "activation": "relu", "use_bn": False},
-    ),
-    "DIEN": _DEEP,
+    "DIN": _INTEREST,
+    "DIEN": _INTEREST,
     "DSIN": _DEEP,
     # As NFM's: the paper's layers are meant for more data.
     "BST": replace(_DEEP, options={**_DEEP.options, "hidden_units": (200, 80)}),
