@@ -165,7 +165,8 @@ class InterestExtractor(_Seeded):
             both = [tf.concat([interests, x], axis=2) for x in (clicks, others)]
             scores = self.logit(self.network(tf.concat(both, axis=0)))[..., 0]  # [2B, T - 1]
             logits = tf.split(scores, 2)
-        return self.auxiliary_weight * losses.auxiliary_loss(*logits, pairs, self.reduction)
+        loss = losses.auxiliary_loss(logits[0], logits[1], pairs, self.reduction)
+        return self.auxiliary_weight * loss
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         return None
