@@ -61,6 +61,25 @@ def auxiliary_loss(
     return tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(counted, total.dtype)))
 
 
+def identity(y_true: Any, y_pred: Any) -> tf.Tensor:
+    """Loss of a model whose output is its loss already, [B] or [B, 1]; labels are not looked at.
+
+    For `compile(loss=...)` beside `recops.layers.SampledSoftmax`; `sample_weight` acts as always.
+
+    Returns: [B], float32 at least.
+
+    Example:
+      >>> import numpy as np
+      >>> identity(None, np.array([[1.0], [2.0]], "float32")).numpy()
+      array([1., 2.], dtype=float32)
+    """
+    (given,) = widened(tf.convert_to_tensor(y_pred))
+    return tf.reshape(given, [-1])
+
+
+keras.utils.register_keras_serializable(package="recops")(identity)
+
+
 @compat.serializable
 class MaskedCrossentropy(keras.losses.Loss):
     """What `masked_crossentropy` returns: a loss for `compile`, and for saved models."""

@@ -15,6 +15,8 @@ from recops.layers.mlp import MLP, Dice
 from recops.layers.pairwise import FFM, FM, BiInteraction, InnerProduct, PairwiseHadamard
 from recops.layers.pooling import AttentionalPooling
 from recops.layers.recurrent import GRU, DynamicGRU
+from recops.layers.regularization import BatchAwareL2
+from recops.layers.sampled_softmax import SampledSoftmax
 from recops.layers.senet import SENET
 from recops.layers.session import BiasEncoding, SessionExtractor
 from recops.layers.session_interest import SessionInterest
@@ -30,6 +32,7 @@ __all__ = [
     "MLP",
     "SENET",
     "AttentionalPooling",
+    "BatchAwareL2",
     "BehaviorTransformer",
     "BiInteraction",
     "BiLSTM",
@@ -53,6 +56,7 @@ __all__ = [
     "PositionalEncoding",
     "RecencyEncoding",
     "RegionMixture",
+    "SampledSoftmax",
     "SessionExtractor",
     "SessionInterest",
     "TargetAttention",

@@ -23,6 +23,7 @@ class Spec:
       masked: (layer, inputs, mask [B, n]) -> result; None where a mask has no meaning.
       call: (layer, inputs) -> result, for a layer that takes several arguments.
       runs_op: whether an op of recops runs in it.
+      wide: whether its results are float32 whatever the policy.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Spec:
     masked: Callable[[Any, Any, Any], Any] | None = None
     call: Callable[[Any, Any], Any] = lambda layer, x: layer(x)
     runs_op: bool = True
+    wide: bool = False
 
 
 def floats(*shape: int) -> Callable[[np.random.Generator], np.ndarray]:

@@ -1,0 +1,136 @@
+"""Layer of the softmax over sampled items, which holds the items' vectors."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from recops import ops
+from recops._core import checks, compat
+from recops._core.compat import keras
+from recops.layers.base import OpLayer, positive
+from recops.ops.sampled_softmax.samplers import SAMPLERS
+
+
+@compat.serializable
+class SampledSoftmax(OpLayer):
+    """Loss of each example over its label and sampled items: [B, D], [B] -> [B, 1].
+
+    See `recops.ops.sampled_softmax`. The output is a loss: compile the model with
+    `recops.losses.identity`, and `fit` weighs examples by `sample_weight` as always.
+
+    Args:
+      vocabulary_size: number of real items V; the table has V + 1 rows, labels run 0..V.
+      num_sampled: items drawn for each batch.
+      sampler: "uniform", "log_uniform" (items in order of falling frequency) or "frequency".
+      counts: [V + 1], how often each item occurs, for "frequency".
+      distortion: exponent of the counts.
+      remove_accidental_hits: leave a drawn item out where it is the label.
+      use_bias: whether each item has a bias.
+      embeddings_initializer, embeddings_regularizer: as in `keras.layers.Embedding`.
+      seed: of the draws; each call draws anew, as a function of the seed and of how many calls
+        there were, which is saved with the weights.
+      backend: which backend runs; None leaves the choice to recops.
+
+    Call: inputs [B, D], float, and labels [B], int32 or int64; `sampled` as in the op, in place of
+    a draw. Returns [B, 1], float32.
+
+    Example:
+      >>> import numpy as np
+      >>> layer = SampledSoftmax(vocabulary_size=1000, num_sampled=20)
+      >>> layer(np.ones((4, 8), "float32"), np.array([1, 2, 3, 4])).shape
+      TensorShape([4, 1])
+      >>> layer.embeddings.shape
+      TensorShape([1001, 8])
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        num_sampled: int,
+        sampler: str = "log_uniform",
+        counts: Any = None,
+        distortion: float = 0.75,
+        remove_accidental_hits: bool = True,
+        use_bias: bool = False,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        seed: int | None = None,
+        *,
+        backend: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backend=backend, **kwargs)
+        positive(self, vocabulary_size=vocabulary_size, num_sampled=num_sampled)
+        self.vocabulary_size = vocabulary_size
+        self.num_sampled = num_sampled
+        self.sampler = checks.choice("SampledSoftmax", "sampler", sampler, SAMPLERS)
+        self.counts = None if counts is None else np.asarray(counts)
+        if self.counts is None and sampler == "frequency":
+            raise ValueError("SampledSoftmax: sampler 'frequency' needs counts [V + 1], got None")
+        self.distortion = distortion
+        self.remove_accidental_hits = remove_accidental_hits
+        self.use_bias = use_bias
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = keras.regularizers.get(embeddings_regularizer)
+        self.seed = random.randrange(2**31) if seed is None else seed
+
+    def build(self, inputs_shape: Any, labels_shape: Any = None) -> None:
+        rows, dim = self.vocabulary_size + 1, tuple(inputs_shape)[-1]
+        self.embeddings = compat.add_table(
+            self,
+            name="embeddings",
+            shape=(rows, dim),
+            initializer=self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(rows,), initializer="zeros")
+        self.calls = self.add_weight(
+            name="calls", shape=(), dtype="int32", initializer="zeros", trainable=False
+        )
+        self.built = True
+
+    def call(self, inputs: Any, labels: Any, sampled: Any = None) -> tf.Tensor:
+        table = compat.variable(self.embeddings)
+        bias = None if self.bias is None else tf.cast(compat.as_tensor(self.bias), table.dtype)
+        number = compat.as_tensor(self.calls)
+        if sampled is None:
+            self.calls.assign(number + 1)
+        loss = ops.sampled_softmax(
+            tf.cast(inputs, table.dtype),
+            labels,
+            table,
+            bias,
+            num_sampled=self.num_sampled,
+            sampler=self.sampler,
+            counts=self.counts,
+            distortion=self.distortion,
+            remove_accidental_hits=self.remove_accidental_hits,
+            sampled=sampled,
+            seed=tf.stack([tf.constant(self.seed), number]),
+            backend=self.backend or "auto",
+        )
+        return tf.cast(loss, tf.float32)[:, None]
+
+    def compute_output_shape(self, inputs_shape: Any, labels_shape: Any = None) -> Any:
+        return (inputs_shape[0], 1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "num_sampled": self.num_sampled,
+            "sampler": self.sampler,
+            "counts": None if self.counts is None else self.counts.tolist(),
+            "distortion": self.distortion,
+            "remove_accidental_hits": self.remove_accidental_hits,
+            "use_bias": self.use_bias,
+            "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
+            "embeddings_regularizer": keras.regularizers.serialize(self.embeddings_regularizer),
+            "seed": self.seed,
+        }
