@@ -8,7 +8,27 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # A choice made by whoever runs the tests must not decide which backend they test.
 os.environ.pop("RECOPS_BACKEND", None)
 
+import pytest
 import tensorflow as tf
+
+from recops._core.cases import Case
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that share compiled programs and expected values to the same worker.
+
+    Which are those of one case of an op, of one layer, or of one model.
+    """
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        case, spec, name = (parameters.get(key) for key in ("case", "spec", "name"))
+        if isinstance(case, Case):
+            item.add_marker(pytest.mark.xdist_group(f"{case.op}-{case.name}"))
+        elif spec is not None:
+            item.add_marker(pytest.mark.xdist_group(spec.name))
+        elif isinstance(name, str) and item.path.parent.name == "models":
+            item.add_marker(pytest.mark.xdist_group(name))

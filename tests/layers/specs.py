@@ -22,18 +22,19 @@ from tests.layers import (
 )
 from tests.layers.spec import Spec
 
-SPECS: list[Spec] = [
-    *specs_behavior.SPECS,
-    *specs_fields.SPECS,
-    *specs_interacting.SPECS,
-    *specs_interest.SPECS,
-    *specs_lsplm.SPECS,
-    *specs_recurrent.SPECS,
-    *specs_sampled.SPECS,
-    *specs_session.SPECS,
-    *specs_target_attention.SPECS,
-    *specs_transformer.SPECS,
-]
+GROUPS: dict[str, list[Spec]] = {
+    "behavior": specs_behavior.SPECS,
+    "fields": specs_fields.SPECS,
+    "interacting": specs_interacting.SPECS,
+    "interest": specs_interest.SPECS,
+    "lsplm": specs_lsplm.SPECS,
+    "recurrent": specs_recurrent.SPECS,
+    "sampled": specs_sampled.SPECS,
+    "session": specs_session.SPECS,
+    "target_attention": specs_target_attention.SPECS,
+    "transformer": specs_transformer.SPECS,
+}
+SPECS = [spec for group in GROUPS.values() for spec in group]
 
 
 def keras_inputs(x: Any, prefix: str = "") -> Any:
@@ -43,13 +44,13 @@ def keras_inputs(x: Any, prefix: str = "") -> Any:
     return keras.Input(shape=x.shape[1:], dtype=x.dtype.name, name=prefix or None)
 
 
-def everything(seed: int = 0) -> tuple[Any, dict[str, np.ndarray]]:
-    """One model with every layer, whose output is all of theirs side by side, and a batch."""
+def together(specs: list[Spec], seed: int = 0) -> tuple[Any, dict[str, np.ndarray]]:
+    """A model of all these layers, whose output is all of theirs side by side, and a batch."""
     rng = np.random.default_rng(seed)
     inputs: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
     outputs = []
-    for spec in SPECS:
+    for spec in specs:
         x = spec.inputs(rng)
         symbols = keras_inputs(x, f"{spec.name}_input")
         results = tf.nest.flatten(spec.call(spec.make(name=spec.name), symbols))

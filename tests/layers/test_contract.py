@@ -15,7 +15,7 @@ import tensorflow as tf
 import recops
 from recops import layers
 from recops._core.compat import keras
-from tests.layers.specs import SPECS, everything, keras_inputs
+from tests.layers.specs import GROUPS, SPECS, keras_inputs, together
 
 POLICIES = {"float32": 1e-5, "mixed_bfloat16": 6e-2, "mixed_float16": 8e-3}
 
@@ -129,10 +129,10 @@ def test_what_is_masked_changes_nothing_kept(spec):
     assert not np.array_equal(plain(spec.call(layer, other)), plain(spec.call(layer, x)))
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """The model of all layers after one step from the same weights, jit off and on."""
-    model, arrays = everything()
+@pytest.mark.parametrize("group", GROUPS)
+def test_one_fit_step_jit_on_and_off(group):
+    """All layers of a group in one model, from the same weights."""
+    model, arrays = together(GROUPS[group])
     start = model.get_weights()
     target = np.ones((6, model.output_shape[1]), np.float32)
     steps = {}
@@ -141,11 +141,6 @@ def trained():
         model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit)
         history = model.fit(arrays, target, batch_size=6, epochs=1, shuffle=False, verbose=0)
         steps[jit] = (history.history["loss"][0], model.get_weights())
-    return model, arrays, start, steps
-
-
-def test_one_fit_step_jit_on_and_off(trained):
-    model, _, start, steps = trained
     (loss, weights), (jit_loss, jit_weights) = steps[False], steps[True]
     assert np.isfinite(loss)
     assert jit_loss == pytest.approx(loss, rel=1e-5)
@@ -161,23 +156,28 @@ def test_one_fit_step_jit_on_and_off(trained):
 
 _RELOAD = """
 import sys
+from pathlib import Path
 import numpy as np
 import recops
 import tensorflow as tf
-model = tf.keras.models.load_model(sys.argv[1])
-arrays = dict(np.load(sys.argv[2]))
-expected = arrays.pop("expected")
-np.testing.assert_allclose(model(arrays), expected, atol=1e-6)
+for path in Path(sys.argv[1]).glob("*.keras"):
+    model = tf.keras.models.load_model(path)
+    arrays = dict(np.load(path.with_suffix(".npz")))
+    expected = arrays.pop("expected")
+    np.testing.assert_allclose(model(arrays), expected, atol=1e-6, err_msg=path.stem)
+    print(path.stem)
 """
 
 
-def test_reload_in_a_fresh_process(trained, tmp_path):
-    model, arrays, _, _ = trained
-    model.save(tmp_path / "all.keras")
-    np.savez(tmp_path / "batch.npz", expected=model(arrays), **arrays)
-    command = [sys.executable, "-c", _RELOAD, tmp_path / "all.keras", tmp_path / "batch.npz"]
+def test_reload_in_a_fresh_process(tmp_path):
+    for group, specs in GROUPS.items():
+        model, arrays = together(specs)
+        model.save(tmp_path / f"{group}.keras")
+        np.savez(tmp_path / f"{group}.npz", expected=model(arrays), **arrays)
+    command = [sys.executable, "-c", _RELOAD, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(done.stdout.split()) == sorted(GROUPS)
 
 
 def test_the_context_chooses_for_a_layer_without_backend():

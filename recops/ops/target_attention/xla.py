@@ -19,6 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from recops._core import dispatch
 from recops._core.numerics import accumulate, jit, jit_forward
 from recops.ops.target_attention.activations import ACTIVATIONS
 from recops.ops.target_attention.unit import folded, weigh, without_padding
@@ -142,9 +143,12 @@ def _backward(
 def _sums(x: tf.Tensor, dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Gradients of a kernel and its bias: x^T dy and the sum of dy over all B T steps.
 
-    As a batch of T products, for which the steps need not lie in any order: XLA runs a single GEMM
-    of so many rows and so few columns on one CPU thread.
+    On a CPU as a batch of T products, for which the steps need not lie in any order: XLA runs a
+    single GEMM of so many rows and so few columns on one thread there.
     """
+    if dispatch.gpu_visible():
+        flat, dflat = (tf.reshape(t, [-1, t.shape[2]]) for t in (x, dy))
+        return tf.matmul(flat, dflat, transpose_a=True), tf.reduce_sum(dflat, axis=0)
     batch, steps = tf.unstack(tf.shape(x)[:2])
     x = tf.reshape(x, [steps, batch, x.shape[2]])
     dy = tf.reshape(dy, [steps, batch, dy.shape[2]])
