@@ -45,11 +45,15 @@ def append(path: Path, row: dict[str, Any]) -> None:
         f.write(("\n" if cut_off else "") + json.dumps(row) + "\n")
 
 
+def done(path: Path) -> set[tuple[str, int | None]]:
+    """Model and seed of each line."""
+    return {(row["model"], row["seed"]) for row in read(path)}
+
+
 def train(names: Sequence[str], seeds: Sequence[int], path: Path) -> None:
     """Train what is missing, and the baselines of each task."""
-    done = {(row["model"], row["seed"]) for row in read(path)}
     baseline = "logistic regression"
-    if (baseline, None) not in done:
+    if (baseline, None) not in done(path):
         found = accuracy_baseline.fit(movielens_100k())
         append(path, {"model": baseline, "seed": None, "test": found["test"]})
     tasks = {name: CATALOGUE[name].task for name in names}
@@ -57,7 +61,8 @@ def train(names: Sequence[str], seeds: Sequence[int], path: Path) -> None:
         tasks[accuracy_baseline.WITHOUT_HISTORY] = "ranking"
     for name, task in tasks.items():
         for seed in seeds:
-            if (name, seed) in done:
+            # Another run may have added it meanwhile.
+            if (name, seed) in done(path):
                 continue
             if name in CATALOGUE:
                 result = train_named(name, seed=seed, verbose=0)

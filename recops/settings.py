@@ -24,7 +24,7 @@ _DEEP = Settings(options={"l2_embedding": 1e-3, "dropout": 0.3})
 # Where a first order stands beside the interactions alone, it must keep pace with them: rare ids
 # get few steps, so the steps are large ones on large batches.
 _SHALLOW = Settings(batch_size=2048, learning_rate=3e-3, patience=3)
-# Here Dice and batch normalization learn faster, but not as much.
+# With Dice and batch normalization DIN learns faster here, and ends lower.
 _INTEREST = replace(
     _DEEP,
     learning_rate=2e-3,
