@@ -1,18 +1,20 @@
 """The sequence models in three precisions on MovieLens 100K, into docs/accuracy.md.
 
-    python bench/precision.py [MODEL ...] [--steps 200] [--rows FILE] [--doc FILE]
+    python bench/precision.py [MODEL ...] [--steps 200] [--seeds 0 1 2] [--rows FILE] [--doc FILE]
 
-Each model is trained for the same steps from the same seed in float32, mixed_bfloat16 and
-mixed_float16. The run fails when the loss of any step is not finite, or when a test AUC is further
-from that of float32 than BAR. Each finished run is a line of FILE, and the last line of a model and
-precision counts.
+Each model is trained for the same steps from the same seeds in float32, mixed_bfloat16 and
+mixed_float16. The run fails when the loss of any step is not finite, or when a test AUC, as the
+mean over the seeds, is further from that of float32 than BAR. Each finished run is a line of FILE;
+the last line of a model, precision and seed counts, and what stands there is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +29,6 @@ from recops.training import PRECISIONS, TRAINING, build, scores
 from recops.version import __version__
 
 BAR = 0.003
-SEED = 0
 BEGIN, END = "<!-- precision -->", "<!-- /precision -->"
 ROOT = Path(__file__).resolve().parent
 
@@ -49,9 +50,9 @@ class Finite(tf.keras.callbacks.Callback):
             )
 
 
-def run(name: str, precision: str, data: Dataset, steps: int) -> dict[str, Any]:
+def run(name: str, precision: str, seed: int, data: Dataset, steps: int) -> dict[str, Any]:
     """Train for so many steps and test."""
-    model = build(name, data, seed=SEED, precision=precision)
+    model = build(name, data, seed=seed, precision=precision)
     scaled = "LossScale" in type(model.optimizer).__name__
     if scaled != (precision == "mixed_float16"):
         raise ValueError(f"{name} in {precision} is trained by {type(model.optimizer).__name__}")
@@ -60,7 +61,7 @@ def run(name: str, precision: str, data: Dataset, steps: int) -> dict[str, Any]:
     batch_size = TRAINING[name].batch_size
     epoch = 0
     while len(watch.losses) < steps:
-        batches = data.train.batches(batch_size, shuffle=True, seed=SEED, epoch=epoch)
+        batches = data.train.batches(batch_size, shuffle=True, seed=seed, epoch=epoch)
         model.fit(
             batches.take(steps - len(watch.losses)), shuffle=False, verbose=0, callbacks=[watch]
         )
@@ -68,6 +69,7 @@ def run(name: str, precision: str, data: Dataset, steps: int) -> dict[str, Any]:
     return {
         "model": name,
         "precision": precision,
+        "seed": seed,
         "steps": steps,
         "batch_size": batch_size,
         "loss": watch.losses[-1],
@@ -76,35 +78,40 @@ def run(name: str, precision: str, data: Dataset, steps: int) -> dict[str, Any]:
     }
 
 
-def latest(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """The last row of each model and precision."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+_Runs = dict[str, dict[int, float]]
+
+
+def latest(rows: Sequence[dict[str, Any]]) -> dict[str, _Runs]:
+    """Test AUC of each model, precision and seed, by the last row of each."""
+    found: dict[str, _Runs] = {}
     for row in rows:
-        found.setdefault(row["model"], {})[row["precision"]] = row
+        runs = found.setdefault(row["model"], {}).setdefault(row["precision"], {})
+        runs[row.get("seed", 0)] = row["test"]["auc"]
     return found
 
 
-def difference(row: dict[str, Any], plain: dict[str, Any]) -> float:
-    """How much higher the test AUC is than that of float32."""
-    return row["test"]["auc"] - plain["test"]["auc"]
+def difference(runs: _Runs, precision: str) -> float:
+    """How much higher the test AUC is than that of float32, as the mean over their common seeds."""
+    plain, other = runs[PRECISIONS[0]], runs[precision]
+    return statistics.mean(other[seed] - plain[seed] for seed in plain.keys() & other.keys())
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Test AUC in float32, and how far the other precisions are from it."""
+    steps = max((row["steps"] for row in rows), default=0)
     lines = [
-        f"| model | steps | {' | '.join(PRECISIONS)} |",
+        f"| model | seeds | {' | '.join(PRECISIONS)} |",
         f"|---|---|{'---|' * len(PRECISIONS)}",
     ]
     for name, runs in latest(rows).items():
         plain = runs[PRECISIONS[0]]
-        cells = [f"{plain['test']['auc']:.4f}"]
-        for precision in PRECISIONS[1:]:
-            row = runs.get(precision)
-            cells.append(
-                f"{row['test']['auc']:.4f} ({difference(row, plain):+.4f})" if row else "not run"
-            )
-        lines.append(f"| {name} | {plain['steps']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        cells = [f"{statistics.mean(plain.values()):.4f}"]
+        cells += [
+            f"{difference(runs, precision):+.4f}" if precision in runs else "not run"
+            for precision in PRECISIONS[1:]
+        ]
+        lines.append(f"| {name} | {len(plain)} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"After {steps} steps."])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", help="names of models; those of sequences by default")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", type=Path, default=ROOT / "results" / "precision.jsonl")
     parser.add_argument("--doc", type=Path, default=ROOT.parent / "docs" / "accuracy.md")
     options = parser.parse_args(arguments)
@@ -121,19 +129,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"expected models among {', '.join(CATALOGUE)}, got {', '.join(unknown)}")
     names = options.models or of_sequences
     data = {task: movielens_100k(task) for task in {CATALOGUE[name].task for name in names}}
-    for name in names:
-        for precision in PRECISIONS:
-            row = run(name, precision, data[CATALOGUE[name].task], options.steps)
-            append(options.rows, row)
-            print(json.dumps(row), flush=True)
+    done = latest(read(options.rows))
+    for name, seed, precision in itertools.product(names, options.seeds, PRECISIONS):
+        if seed in done.get(name, {}).get(precision, {}):
+            continue
+        row = run(name, precision, seed, data[CATALOGUE[name].task], options.steps)
+        append(options.rows, row)
+        print(json.dumps(row), flush=True)
     rows = read(options.rows)
     write(options.doc, table(rows), BEGIN, END)
     print(table(rows))
     far = [
         f"{name} in {precision}"
         for name, runs in latest(rows).items()
-        for precision, row in runs.items()
-        if name in names and abs(difference(row, runs[PRECISIONS[0]])) > BAR
+        for precision in runs
+        if name in names and abs(difference(runs, precision)) > BAR
     ]
     if far:
         print(f"further than {BAR} from float32: {', '.join(far)}", file=sys.stderr)

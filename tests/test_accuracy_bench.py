@@ -71,18 +71,20 @@ def test_precision_runs_the_same_steps_in_each_precision(bench, tmp_path, monkey
     doc, rows = tmp_path / "doc.md", tmp_path / "rows.jsonl"
     doc.write_text(f"before\n{precision.BEGIN}\n{precision.END}\nafter\n")
     monkeypatch.setattr(precision, "BAR", 0.5)
-    line = ["FM", "--steps", "3", "--rows", str(rows), "--doc", str(doc)]
+    line = ["FM", "--steps", "3", "--seeds", "0", "--rows", str(rows), "--doc", str(doc)]
     assert precision.main(line) == 0
     written = [json.loads(text) for text in rows.read_text().splitlines()]
     assert [r["precision"] for r in written] == ["float32", "mixed_bfloat16", "mixed_float16"]
     assert {r["steps"] for r in written} == {3}
     assert all(np.isfinite(r["loss"]) for r in written)
-    assert "| FM | 3 | 0." in doc.read_text()
+    assert "| FM | 1 | 0." in doc.read_text()
     assert doc.read_text().endswith("after\n")
-    # A bar that nothing passes.
+    # A bar that nothing passes; what was run is not run again.
     monkeypatch.setattr(precision, "BAR", -1.0)
-    monkeypatch.setattr(precision, "run", lambda *_: written[0])
+    monkeypatch.setattr(precision, "run", lambda *_: pytest.fail("ran again"))
     assert precision.main(line) == 1
+    runs = {"float32": {0: 0.7, 1: 0.8}, "mixed_bfloat16": {0: 0.72, 1: 0.79, 2: 0.1}}
+    assert precision.difference(runs, "mixed_bfloat16") == pytest.approx(0.005)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(bench):
