@@ -147,6 +147,8 @@ def StockDIEN(
     hidden_units: Sequence[int] = (200, 80),
     attention_units: Sequence[int] = (80, 40),
     auxiliary_units: Sequence[int] = (100, 50),
+    activation: str = "dice",
+    use_bn: bool = True,
     dropout: float = 0.0,
     l2_embedding: float = 0.0,
     seed: int | None = None,
@@ -208,11 +210,12 @@ def StockDIEN(
             evolved.append(evolution(Scored()(interests, scores), mask=real))
     dense_inputs = [inputs[f.name] for f in features if isinstance(f, DenseFeature)]
     x = keras.layers.Concatenate()([*fields, *evolved, *dense_inputs])
-    x = keras.layers.BatchNormalization(name="normalization")(x)
+    if use_bn:
+        x = keras.layers.BatchNormalization(name="normalization")(x)
     for units in hidden_units:
         glorot = keras.initializers.GlorotUniform(*seeds(1))
         x = keras.layers.Dense(units, kernel_initializer=glorot)(x)
-        x = Dice()(x)
+        x = Dice()(x) if activation == "dice" else keras.layers.Activation(activation)(x)
         x = keras.layers.Dropout(dropout, seed=seeds(1)[0])(x)
     glorot = keras.initializers.GlorotUniform(*seeds(1))
     logit = keras.layers.Dense(1, kernel_initializer=glorot, name="deep")(x)

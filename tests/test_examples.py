@@ -54,6 +54,7 @@ def test_the_stock_deepfm_is_ours():
     batch["words"][:5] = 0
     ours = DeepFM(FEATURES, hidden_units=(16, 8), l2_embedding=1e-3, seed=1)
     stock = StockDeepFM(FEATURES, hidden_units=(16, 8), l2_embedding=1e-3, seed=1)
+    batch = read_by(ours, batch)
     assert stock.count_params() == ours.count_params()
     _copy(ours, stock)
     np.testing.assert_allclose(

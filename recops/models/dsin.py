@@ -61,8 +61,8 @@ def DSIN(
       >>> from recops.features import SequenceFeature, SparseFeature
       >>> item = SparseFeature("item", 19)
       >>> clicks = SequenceFeature("clicks", 19, max_length=4, target="item", sessions=3)
-      >>> DSIN([item, clicks], hidden_units=[8]).input_shape
-      {'item': (None,), 'clicks': (None, 3, 4)}
+      >>> DSIN([item, clicks], hidden_units=[8]).output_shape
+      (None, 1)
     """
     parts = Parts(
         "DSIN",

@@ -121,7 +121,8 @@ def test_an_unknown_batch_and_length():
 
 def test_statistics_are_float32_in_16_bits():
     layer = TransformerEncoder(2, 7, dropout=0.0, dtype="mixed_float16")
-    large = (1000 * X).astype(np.float16)
+    # One step, so that the softmax of such scores does not hang on a rounding.
+    large = (1000 * X[:, :1]).astype(np.float16)
     y = tf.cast(layer(large), tf.float32)
     np.testing.assert_allclose(y, oracle.block(layer, large), atol=0.02)
 
