@@ -18,8 +18,9 @@ import tensorflow as tf
 from recops._core import dispatch
 from recops._core.numerics import accumulate, jit, jit_forward
 
-# Rows of a block: on a CPU its outer products shall stay in the cache, a GPU wants large products.
-_ROWS_CPU, _ROWS_GPU = 512, 8192
+# Rows of a block: on a CPU its outer products shall stay in the cache, a GPU wants large products
+# as far as the memory of a layer stays below three times its inputs, outputs and gradients.
+_ROWS_CPU, _ROWS_GPU = 512, 2048
 
 
 def compressed_interaction(
