@@ -2,12 +2,16 @@
 
 python bench/run.py [OP ...] [--seconds S]     # measure, then write the table
 python bench/run.py --table                    # the table alone, from the rows that are kept
+
+Rows of an op that was measured anew take the place of those of its last run; all forms of an op are
+always of one run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,11 @@ ROWS = ROOT / "results" / "ops.jsonl"
 README = ROOT.parent / "README.md"
 BEGIN, END = "<!-- speed -->", "<!-- /speed -->"
 MODE = "forward+backward"
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, none if there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def best(rows: Sequence[dict[str, Any]], stock: bool) -> dict[str, Any]:
@@ -76,9 +85,18 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="only write the table")
     options = parser.parse_args()
     code = 0
+    rows = read(ROWS)
     if not options.table:
-        code = recops(["bench", *options.ops, "--seconds", options.seconds, "--out", str(ROWS)])
-    rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = Path(folder) / "rows.jsonl"
+            code = recops(
+                ["bench", *options.ops, "--seconds", options.seconds, "--out", str(fresh)]
+            )
+            found = read(fresh)
+        measured = {row["op"] for row in found}
+        rows = [row for row in rows if row["op"] not in measured] + found
+        rows.sort(key=lambda row: row["op"])
+        ROWS.write_text("".join(json.dumps(row) + "\n" for row in rows))
     before, rest = README.read_text().split(BEGIN)
     README.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{rest.split(END)[1]}")
     return code

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from recops._core.compat import keras
 from recops.features import Feature
 from recops.layers import BehaviorTransformer
 from recops.models._parts import Parts, join
@@ -20,6 +21,7 @@ def BST(
     pooling: str = "flatten",
     hidden_units: Sequence[int] = (1024, 512, 256),
     activation: Any = "leaky_relu",
+    use_bn: bool = False,
     dropout: float = 0.2,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
@@ -39,6 +41,8 @@ def BST(
         divides the embedding_dim.
       transformer_activation: in its feed-forward layers.
       hidden_units, activation: of the deep part, as in `MLP`.
+      use_bn: normalize what the hidden layers read: the transformer's outputs are of unit scale,
+        the other embeddings start small.
       dropout: rate in the transformer and after each hidden layer.
       l2_hidden, l2_embedding: L2 penalties. That of embeddings reads their table whole in each
         step.
@@ -90,5 +94,7 @@ def BST(
     ]
     fields = [embedded[f.name] for f in parts.fields if f.name not in masks]  # [B, D] each
     x = parts.with_numbers(join(*fields, *sequences))
+    if use_bn:
+        x = keras.layers.BatchNormalization(name="normalization")(x)
     deep = parts.hidden(x, hidden_units, activation, dropout, l2_hidden)
     return parts.model(parts.logit(deep, use_bias=True, name="deep"))

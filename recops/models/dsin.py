@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from recops._core.compat import keras
 from recops.features import Feature
 from recops.layers import SessionInterest
 from recops.models._parts import Parts, join
@@ -25,6 +26,7 @@ def DSIN(
     weight_normalization: bool = True,
     hidden_units: Sequence[int] = (200, 80),
     activation: Any = "relu",
+    use_bn: bool = False,
     dropout: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
@@ -44,6 +46,8 @@ def DSIN(
         weight_normalization: of each `SessionInterest`.
       attention_units, attention_activation: of its two `TargetAttention`s.
       hidden_units, activation: of the deep part, as in `MLP`.
+      use_bn: normalize what the hidden layers read: the interests are of unit scale, the other
+        embeddings start small.
       dropout: rate in the session interests and after each hidden layer.
       l2_hidden, l2_embedding: L2 penalties. That of embeddings reads their table whole in each
         step.
@@ -99,5 +103,7 @@ def DSIN(
     ]
     fields = [embedded[f.name] for f in parts.fields if f.name not in masks]  # [B, D] each
     x = parts.with_numbers(join(*fields, *interests))
+    if use_bn:
+        x = keras.layers.BatchNormalization(name="normalization")(x)
     deep = parts.hidden(x, hidden_units, activation, dropout, l2_hidden)
     return parts.model(parts.logit(deep, use_bias=True, name="deep"))
