@@ -78,7 +78,7 @@ def providers(case: Case) -> dict[tuple[str, str], Callable[..., Any]]:
     """(provider, "graph" or "jit") -> the function to time, for every backend that is there.
 
     `reference` is a formula, not a fast path: it is run in a graph alone, since its loops over
-    pairs take XLA minutes.
+    pairs take XLA minutes. So are the stock forms that XLA cannot compile.
     """
     found: dict[tuple[str, str], Callable[..., Any]] = {}
     for backend in dispatch.CONCRETE:
@@ -86,8 +86,10 @@ def providers(case: Case) -> dict[tuple[str, str], Callable[..., Any]]:
             op = functools.partial(getattr(ops, case.op), **case.options, backend=backend)
             for compiled in ("graph",) if backend == "reference" else ("graph", "jit"):
                 found[backend, compiled] = op
-    for name, form in _module(case.op, "stock").FORMS[case.op].items():
-        for compiled in ("graph", "jit"):
+    stock = _module(case.op, "stock")
+    for name, form in stock.FORMS[case.op].items():
+        graph_only = name in getattr(stock, "GRAPH_ONLY", ())
+        for compiled in ("graph",) if graph_only else ("graph", "jit"):
             found[f"stock.{name}", compiled] = functools.partial(form, **case.options)
     return found
 

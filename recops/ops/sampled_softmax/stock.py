@@ -74,6 +74,9 @@ def _matmul(
     return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.range(batch), logits)
 
 
+# TensorFlow has no XLA kernel for its accidental hits, so this form cannot be jitted.
+GRAPH_ONLY = {"tf_nn"}
+
 FORMS = {
     "sampled_softmax": {"gather_matmul": _gather_matmul, "tf_nn": _tf_sampled},
     "in_batch_softmax": {"matmul": _matmul},
