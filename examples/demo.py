@@ -54,19 +54,23 @@ OPS = (
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: figures of a model over its seeds, (mean, standard deviation)."""
+    """A line of the table: mean and standard deviation over the seeds, none of a single seed."""
 
     name: str
-    figures: dict[str, tuple[float, float]]
+    figures: dict[str, tuple[float, float | None]]
 
     def cells(self) -> list[str]:
         """The figures as text."""
         return [
             self.name,
-            *(f"{self.figures[k][0]:.4f} ± {self.figures[k][1]:.4f}" for k in demo_report.SCORES),
+            *(_spread(*self.figures[k]) for k in demo_report.SCORES),
             *(f"{self.figures[k][0]:,.0f}" for k in ("samples/s",)),
             *(f"{self.figures[k][0]:.2f}" for k in ("ms/step",)),
         ]
+
+
+def _spread(center: float, deviation: float | None) -> str:
+    return f"{center:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
 
 
 def build(name: str, kind: str, data: Dataset, seed: int) -> Any:
@@ -109,7 +113,7 @@ def summarize(name: str, results: dict[str, list[Result]]) -> list[Line]:
             Line(
                 f"{name} of {kind}",
                 {
-                    column: (mean(values), stdev(values) if len(values) > 1 else 0.0)
+                    column: (mean(values), stdev(values) if len(values) > 1 else None)
                     for column, values in columns.items()
                 },
             )
