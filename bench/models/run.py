@@ -1,6 +1,7 @@
-"""Train steps of whole models, ours beside stock Keras layers, into bench/results/models.jsonl.
+"""Train steps of whole models beside stock Keras layers, into bench/results/models.jsonl.
 
-    python bench/models/run.py [MODEL ...] [--seconds S]
+    python bench/models/run.py [MODEL ...] [--seconds S]  # measure, then write the README's table
+    python bench/models/run.py --table                    # the table alone
 
 DIN and DIEN step on 1024 real rows of MovieLens-100K with histories of up to 50 clicks; AutoInt on
 4096 rows of Criteo's shape (26 ids of 10,000 values each, 13 numbers), drawn at random, as time
@@ -33,6 +34,8 @@ from recops.training import sized
 from recops.version import __version__
 
 ROWS = ROOT / "results" / "models.jsonl"
+README = ROOT.parent / "README.md"
+BEGIN, END = "<!-- steps -->", "<!-- /steps -->"
 keras = compat.keras
 _Batch = tuple[list[Any], dict[str, np.ndarray], np.ndarray]
 
@@ -126,12 +129,13 @@ def main() -> None:
     """Measure, keep the rows of the models that were measured, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", help="names of models; all by default")
+    parser.add_argument("--table", action="store_true", help="only write the table")
     parser.add_argument("--seconds", type=float, default=10)
     options = parser.parse_args()
     unknown = [name for name in options.models if name not in CASES]
     if unknown:
         parser.error(f"expected models among {', '.join(CASES)}, got {', '.join(unknown)}")
-    wanted = options.models or list(CASES)
+    wanted = [] if options.table else options.models or list(CASES)
     before = [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
     kept = [row for row in before if row["model"] not in wanted]
     for name in wanted:
@@ -139,6 +143,8 @@ def main() -> None:
         print(summary(found), flush=True)
         kept += found
         ROWS.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    before, rest = README.read_text().split(BEGIN)
+    README.write_text(f"{before}{BEGIN}\n{summary(kept)}\n{END}{rest.split(END)[1]}")
 
 
 if __name__ == "__main__":
