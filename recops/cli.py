@@ -58,7 +58,10 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _out(arguments: argparse.Namespace) -> Path:
-    return arguments.out or Path("runs") / f"{arguments.model}-{arguments.data}"
+    # Of a path its last part alone: a folder "runs" that holds further folders is hard to find in.
+    reader, _, path = arguments.data.partition(":")
+    data = "-".join(filter(None, (reader, Path(path).name)))
+    return arguments.out or Path("runs") / f"{arguments.model}-{data}"
 
 
 def _train_interrupted(arguments: argparse.Namespace) -> str:
@@ -74,7 +77,7 @@ def _train_interrupted(arguments: argparse.Namespace) -> str:
 
 def _models(_: argparse.Namespace) -> int:
     from recops.models import CATALOGUE
-    from recops.training import DATA
+    from recops.training import DATA, READERS
 
     rows = [
         ("model", "paper", "data it needs"),
@@ -83,7 +86,10 @@ def _models(_: argparse.Namespace) -> int:
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip())
-    print(f"\nEach trains on {', '.join(DATA)}: recops train MODEL")
+    print(
+        f"\nEach trains on {', '.join(DATA)}: recops train MODEL. Files of your own:\n"
+        f"recops train MODEL --data READER:PATH, where READER is one of {', '.join(READERS)}"
+    )
     return OK
 
 
@@ -158,7 +164,11 @@ def _parser() -> argparse.ArgumentParser:
     train = command("train", _train, "Train a model; what is not given has the model's default.")
     train.set_defaults(interrupted=_train_interrupted)
     train.add_argument("model", metavar="MODEL", help="a name that `recops models` lists")
-    train.add_argument("--data", default="movielens-100k", help="default: %(default)s")
+    train.add_argument(
+        "--data",
+        default="movielens-100k",
+        help="a data set, or READER:PATH for files of your own; default: %(default)s",
+    )
     train.add_argument("--epochs", type=_count, help="most epochs (30)")
     train.add_argument("--batch-size", type=_count, help="rows a step")
     train.add_argument("--backend", help="auto, cpp, xla or reference")

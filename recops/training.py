@@ -20,13 +20,14 @@ import tensorflow as tf
 from recops import metrics
 from recops._core import checks, compat, dispatch
 from recops._core.compat import keras
-from recops.data import Dataset, Split, movielens_100k
+from recops.data import Dataset, Split, libfm, movielens_100k
 from recops.features import DenseFeature
 from recops.models import CATALOGUE
 from recops.runs import check_vacant, opened, recorded, standing
 from recops.settings import TRAINING
 
 DATA: dict[str, Callable[[str], Dataset]] = {"movielens-100k": movielens_100k}
+READERS: dict[str, Callable[..., Dataset]] = {"libfm": libfm}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 JIT = ("auto", "on", "off")
 
@@ -250,7 +251,7 @@ def train_named(
     resume: bool = False,
     verbose: int | str = "auto",
 ) -> Result:
-    """Train a model of the catalogue on a data set of `DATA`, both by name.
+    """Train a model of the catalogue on a data set that `dataset` knows, both by name.
 
     What is None is taken from the run in `out` when that is resumed, else from `TRAINING`.
 
@@ -267,7 +268,7 @@ def train_named(
     DataError when the data cannot be read.
     """
     entry = CATALOGUE[checks.choice("train", "model", name, tuple(CATALOGUE))]
-    read = DATA[checks.choice("train", "data", data, tuple(DATA))]
+    read = _reader(data)
     settings = TRAINING[name]
     begun: dict[str, Any] = {}
     if out is not None and resume:
@@ -312,6 +313,19 @@ def train_named(
             options={"model": name, "data": data, **own},
             verbose=verbose,
         )
+
+
+def dataset(spec: str, task: str) -> Dataset:
+    """The data set of `DATA` by its name, or of "READER:PATH" by a reader of `READERS`."""
+    return _reader(spec)(task)
+
+
+def _reader(spec: str) -> Callable[[str], Dataset]:
+    name, _, path = spec.partition(":")
+    if name in READERS and path:
+        return lambda task: READERS[name](path, task=task)
+    known = (*DATA, *(f"{reader}:PATH" for reader in READERS))
+    return DATA[checks.choice("train", "data", spec, known)]
 
 
 def build(

@@ -1,6 +1,8 @@
 """Real data sets, split and encoded, as NumPy arrays and tf.data batches."""
 
 from recops.data.dataset import Dataset, Split
+from recops.data.encoder import Encoder, embedding_dim
+from recops.data.libfm import libfm
 from recops.data.movielens import movielens_100k
 from recops.data.negatives import sample_negatives
 from recops.data.sessions import split_sessions
@@ -9,7 +11,10 @@ from recops.data.sources import DataError
 __all__ = [
     "DataError",
     "Dataset",
+    "Encoder",
     "Split",
+    "embedding_dim",
+    "libfm",
     "movielens_100k",
     "sample_negatives",
     "split_sessions",

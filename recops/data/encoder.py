@@ -1,0 +1,266 @@
+"""Categorical values to ids, learnt on the training rows alone, and widths of embeddings."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recops.data.factors import Factors
+from recops.data.sources import DataError
+
+if TYPE_CHECKING:
+    from recops.features import SparseFeature
+
+_FORMAT = "recops.Encoder 1"
+_RULES = ("log2", "quartic", "auto")
+
+
+class Encoder:
+    """Ids from 1 for the values of each column, and 0 for what the fitted rows do not have.
+
+    Fit it on the training rows only: a value that they lack is as unknown in validation as it will
+    be when serving. Ids run by falling count, ties by value, as `log_uniform` sampling presumes; so
+    they depend neither on the order of the rows nor on the form that they come in.
+
+    Args:
+      columns: names to encode; None takes all that the fitted data has.
+      min_count: a value with fewer rows gets id 0 like an unknown one.
+
+    Data may be a pandas DataFrame, a mapping of columns [N], or an array [N] or [N, C], whose
+    columns are then named "0", "1", ... Columns hold text, integers, floats or booleans; None, NaN
+    and pandas' NA are missing, and get id 0.
+
+    Raises: ValueError for a column that is missing, of another length or type than expected, or
+    text where numbers were fitted (or the reverse); RuntimeError before `fit`.
+
+    Cost: about 0.1 s a column of a million rows.
+
+    Example:
+      >>> encoder = Encoder(min_count=2)
+      >>> train = {"city": ["Rome", "Oslo", "Rome", "Lima", "Oslo", "Rome"]}
+      >>> encoder.fit_transform(train)
+      {'city': array([1, 2, 1, 0, 2, 1], dtype=int32)}
+      >>> encoder.transform({"city": ["Paris", "Oslo", None]})["city"]
+      array([0, 2, 0], dtype=int32)
+      >>> encoder.features(embedding_dim=4)[0].vocabulary_size
+      2
+    """
+
+    def __init__(self, columns: Sequence[str] | None = None, min_count: int = 1) -> None:
+        if isinstance(columns, str) or (columns is not None and not len(columns)):
+            raise ValueError(f"Encoder: columns must be names of columns, got {columns!r}")
+        if isinstance(min_count, bool) or not isinstance(min_count, int) or min_count < 1:
+            raise ValueError(f"Encoder: min_count must be an integer of 1 or more, got {min_count}")
+        self.columns = None if columns is None else list(map(str, columns))
+        self.min_count = min_count
+        self._values: dict[str, list[Any]] = {}
+        self._counts: dict[str, np.ndarray] = {}
+        self._ids: dict[str, dict[Any, int]] = {}
+
+    def fit(self, data: Any) -> Encoder:
+        """Learn the values of the training rows; what was learnt before is forgotten."""
+        values, counts = {}, {}
+        for name, column in _columns("Encoder.fit", data, self.columns):
+            present = column.codes[column.codes >= 0]
+            count = np.bincount(present, minlength=len(column.distinct))
+            kept = np.flatnonzero(count >= self.min_count).tolist()
+            ordered = sorted((-int(count[i]), column.distinct[i]) for i in kept)
+            values[name] = [value for _, value in ordered]
+            numbers = [-number for number, _ in ordered]
+            counts[name] = np.array([len(column) - sum(numbers), *numbers], np.int64)
+        self._learn(values, counts)
+        return self
+
+    def _learn(self, values: dict[str, list[Any]], counts: dict[str, np.ndarray]) -> None:
+        self._values, self._counts = values, counts
+        self._ids = {
+            name: {value: i for i, value in enumerate(known, start=1)}
+            for name, known in values.items()
+        }
+
+    def transform(self, data: Any) -> Any:
+        """Ids of any rows: int32, an array for an array, else a dict of [N]."""
+        self._check_fitted("transform")
+        ids = {}
+        for name, column in _columns("Encoder.transform", data, list(self._values)):
+            known = self._ids[name]
+            if known and column.distinct and column.text != isinstance(next(iter(known)), str):
+                fitted, came = ("numbers", "text") if column.text else ("text", "numbers")
+                raise ValueError(
+                    f"Encoder.transform: the column {name!r} was fitted on {fitted}, but now it "
+                    f"holds {came}; convert it as it was"
+                )
+            # One entry more, for the code -1 of a missing value.
+            table = np.array([*(known.get(value, 0) for value in column.distinct), 0], np.int32)
+            ids[name] = table[column.codes]
+        if isinstance(data, np.ndarray):
+            stacked = np.stack(list(ids.values()), axis=1)
+            return stacked if data.ndim == 2 else stacked[:, 0]
+        return ids
+
+    def fit_transform(self, data: Any) -> Any:
+        """`fit`, then `transform` of the same rows."""
+        return self.fit(data).transform(data)
+
+    def vocabulary(self, column: str) -> list[Any]:
+        """The values of a column by id: entry 0 has id 1."""
+        return list(self._known(self._values, column))
+
+    def counts(self, column: str) -> np.ndarray:
+        """[V + 1] int64: in how many fitted rows each id stands, as samplers take it."""
+        return self._known(self._counts, column).copy()
+
+    def features(self, embedding_dim: int | str = 16) -> list[SparseFeature]:
+        """A `SparseFeature` a column, in order; their width, or the rule of `embedding_dim`."""
+        from recops.features import SparseFeature
+
+        self._check_fitted("features")
+        made = []
+        for name, values in self._values.items():
+            # A column without any frequent value still has the row of the unknown.
+            size = max(1, len(values))
+            width = embedding_dim
+            if isinstance(width, str):
+                width = _embedding_dim(size, width)
+            made.append(SparseFeature(name, vocabulary_size=size, embedding_dim=width))
+        return made
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write what was learnt as JSON; the file appears when it is whole."""
+        self._check_fitted("save")
+        path = Path(path)
+        content = {
+            "format": _FORMAT,
+            "min_count": self.min_count,
+            "columns": {
+                name: {"values": values, "counts": self._counts[name].tolist()}
+                for name, values in self._values.items()
+            },
+        }
+        temporary = path.with_name(f".{path.name}.writing")
+        try:
+            temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Encoder:
+        """The encoder that `save` wrote.
+
+        Raises: recops.data.DataError when the file is missing, cut off or of another kind.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content["format"] != _FORMAT:
+                raise ValueError(f"format {content['format']!r}")
+            found = content["columns"]
+            values = {name: column["values"] for name, column in found.items()}
+            counts = {name: np.array(c["counts"], np.int64) for name, c in found.items()}
+            if any(len(counts[name]) != len(values[name]) + 1 for name in found):
+                raise ValueError("a count is missing")
+            made = cls(list(values), content["min_count"])
+        except FileNotFoundError:
+            raise DataError(f"Encoder.load: {path}: no such file") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"Encoder.load: {path} is no file that Encoder.save wrote, or is cut off ({error})"
+            ) from None
+        made._learn(values, counts)
+        return made
+
+    def _known(self, table: dict[str, Any], column: str) -> Any:
+        self._check_fitted("the vocabulary")
+        if column not in table:
+            raise ValueError(
+                f"Encoder: no column {column!r}; there are {', '.join(map(repr, table))}"
+            )
+        return table[column]
+
+    def _check_fitted(self, what: str) -> None:
+        if not self._values:
+            raise RuntimeError(f"Encoder: {what} needs a fitted encoder; call fit first")
+
+
+def _columns(asker: str, data: Any, wanted: Sequence[str] | None) -> Iterator[tuple[str, Factors]]:
+    """The wanted columns (None: all), by name, in the order of `wanted`."""
+    if isinstance(data, np.ndarray):
+        if data.ndim not in (1, 2):
+            raise ValueError(f"{asker}: expected an array [N] or [N, C], got {list(data.shape)}")
+        parts = data[:, None] if data.ndim == 1 else data
+        data = {str(i): parts[:, i] for i in range(parts.shape[1])}
+    if not (isinstance(data, Mapping) or hasattr(data, "columns")):
+        raise ValueError(
+            f"{asker}: expected a DataFrame, a mapping of columns or an array, got "
+            f"{type(data).__name__}"
+        )
+    present = {str(name): name for name in (data if isinstance(data, Mapping) else data.columns)}
+    if not present:
+        raise ValueError(f"{asker}: the data has no columns")
+    rows = None
+    for name in present if wanted is None else wanted:
+        if name not in present:
+            raise ValueError(
+                f"{asker}: the column {name!r} is missing; there are "
+                f"{', '.join(map(repr, present))}"
+            )
+        try:
+            column = Factors.of(name, data[present[name]])
+        except ValueError as error:
+            raise ValueError(f"{asker}: {error}") from None
+        rows = len(column) if rows is None else rows
+        if len(column) != rows:
+            raise ValueError(
+                f"{asker}: the column {name!r} has {len(column)} rows, the first one {rows}"
+            )
+        yield name, column
+
+
+def embedding_dim(n: int, rule: str = "log2", k: float = 6, max_k: float = 16) -> int:
+    """Width of an embedding for a vocabulary of n values, by a rule of thumb.
+
+        log2:     ceil(log2(n))
+        quartic:  ceil(k n^(1/4))
+        auto:     6 floor(n^(1/4)), as DeepCTR's "auto"
+
+    Args:
+      n: number of values, 1 or more.
+      rule: "log2", "quartic" or "auto".
+      k: factor of "quartic", above 0 and at most `max_k`.
+      max_k: bound of k.
+
+    Returns: 1 or more.
+
+    Raises: ValueError for an unknown rule or a number out of range.
+
+    Example:
+      >>> [embedding_dim(10_000, rule) for rule in ("log2", "quartic", "auto")]
+      [14, 60, 60]
+    """
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise ValueError(f"embedding_dim: n must be an integer of 1 or more, got {n!r}")
+    if rule not in _RULES:
+        raise ValueError(
+            f"embedding_dim: rule must be one of {', '.join(map(repr, _RULES))}, got {rule!r}"
+        )
+    if not 0 < k <= max_k:
+        raise ValueError(f"embedding_dim: k must be above 0 and at most {max_k}, got {k}")
+    n = int(n)
+    if rule == "log2":
+        return max(1, (n - 1).bit_length())
+    # Integer roots: the float fourth root of 10,000 is below 10 on some machines.
+    root = math.isqrt(math.isqrt(n))
+    if rule == "auto":
+        return 6 * root
+    exact = root if root**4 == n else n**0.25
+    return max(1, math.ceil(k * exact))
+
+
+# `Encoder.features` has an argument of the same name.
+_embedding_dim = embedding_dim

@@ -1,0 +1,121 @@
+"""Columns as codes into their distinct values: four bytes a row, whatever the values are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A column of N rows: `distinct[codes]`, where the code -1 stands for a missing value.
+
+    Args:
+      codes: [N] int32 or int64.
+      distinct: the distinct values, all text or all numbers.
+
+    Example:
+      >>> Factors.of("cat", ["b", "a", None, "b"])
+      Factors(codes=array([ 0,  1, -1,  0], dtype=int32), distinct=['b', 'a'])
+    """
+
+    codes: np.ndarray
+    distinct: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, rows: np.ndarray) -> Factors:
+        return Factors(self.codes[rows], self.distinct)
+
+    @property
+    def text(self) -> bool:
+        """Whether the values are text."""
+        return bool(self.distinct) and isinstance(self.distinct[0], str)
+
+    @classmethod
+    def of(cls, name: str, values: Any) -> Factors:
+        """From an array, a list or a pandas Series of text, integers, floats or booleans.
+
+        None, NaN and pandas' NA are missing. `name` is for messages.
+
+        Raises: ValueError for another type, a mixture of text and numbers, or another shape.
+        """
+        if isinstance(values, cls):
+            return values
+        missing = np.asarray(values.isna()) if hasattr(values, "isna") else None
+        array = np.asarray(values)
+        if array.ndim != 1:
+            raise ValueError(f"the column {name!r} must have the shape [N], got {[*array.shape]}")
+        if array.dtype.kind in "biuf":
+            return cls._of_numbers(array)
+        if array.dtype.kind not in "OSUT":
+            raise ValueError(f"the column {name!r} must hold text or numbers, got {array.dtype}")
+        cells = array.tolist()
+        if missing is None:
+            # NaN alone differs from itself.
+            missing = np.array([cell is None or cell != cell for cell in cells], bool)
+        present = np.flatnonzero(~missing)
+        if len(present) < len(cells):
+            cells = [cells[i] for i in present.tolist()]
+        codes = np.full(len(array), -1, np.int32)
+        kinds = {type(cell) for cell in cells}
+        if all(issubclass(kind, (str, bytes)) for kind in kinds):
+            found = Factorizer()
+            found.add(cells)
+            inner = found.factors()
+        elif all(issubclass(kind, (int, float, np.number, np.bool_)) for kind in kinds):
+            inner = cls._of_numbers(np.array(cells))
+        else:
+            named = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise ValueError(
+                f"the column {name!r} must hold text or numbers alone, got {named}; convert it"
+            )
+        codes[present] = inner.codes
+        return cls(codes, inner.distinct)
+
+    @classmethod
+    def _of_numbers(cls, array: np.ndarray) -> Factors:
+        distinct, codes = np.unique(array, return_inverse=True)
+        codes = codes.astype(np.int32)
+        if array.dtype.kind == "f" and len(distinct) and np.isnan(distinct[-1]):
+            # NaN sorts last, and once.
+            distinct = distinct[:-1]
+            codes[codes == len(distinct)] = -1
+        return cls(codes, distinct.tolist())
+
+
+class Factorizer:
+    """Makes `Factors` of text that comes in blocks.
+
+    Example:
+      >>> made = Factorizer()
+      >>> made.add([b"x", b"y"])
+      >>> made.add([b"y"])
+      >>> made.factors()
+      Factors(codes=array([0, 1, 1], dtype=int32), distinct=['x', 'y'])
+    """
+
+    def __init__(self) -> None:
+        self._codes: defaultdict[Any, int] = defaultdict()
+        # A value that is new gets the next number, without a line of Python a cell.
+        self._codes.default_factory = self._codes.__len__
+        self._blocks: list[np.ndarray] = []
+
+    def add(self, cells: Iterable[Any]) -> None:
+        """Further rows, text or bytes."""
+        cells = list(cells)
+        codes = map(self._codes.__getitem__, cells)
+        self._blocks.append(np.fromiter(codes, np.int32, len(cells)))
+
+    def factors(self) -> Factors:
+        """All rows so far."""
+        distinct = [
+            cell.decode("utf-8", "backslashreplace") if isinstance(cell, bytes) else str(cell)
+            for cell in self._codes
+        ]
+        return Factors(np.concatenate([np.zeros(0, np.int32), *self._blocks]), distinct)
