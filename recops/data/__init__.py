@@ -5,6 +5,7 @@ from recops.data.encoder import Encoder, embedding_dim
 from recops.data.libfm import libfm
 from recops.data.movielens import movielens_100k
 from recops.data.negatives import sample_negatives
+from recops.data.percentile import Percentiles, percentile_features
 from recops.data.sessions import split_sessions
 from recops.data.sources import DataError
 
@@ -12,10 +13,12 @@ __all__ = [
     "DataError",
     "Dataset",
     "Encoder",
+    "Percentiles",
     "Split",
     "embedding_dim",
     "libfm",
     "movielens_100k",
+    "percentile_features",
     "sample_negatives",
     "split_sessions",
 ]
