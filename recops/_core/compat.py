@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
 keras = tf.keras
 # `tf.keras` itself has no version in tf_keras and Keras 2; the package of its classes does.
@@ -113,3 +114,24 @@ def build_with_all_shapes(layer: Any, **inputs: Any) -> None:
     shapes = {f"{name}_shape": x.shape for name, x in inputs.items() if x is not None}
     with tf.init_scope(), tf.name_scope(layer.name):
         layer.build(**shapes)
+
+
+def call_arguments(layer: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The symbolic arguments of a layer's first call in a functional model."""
+    node = layer._inbound_nodes[0]
+    if KERAS_3:
+        return tuple(node.arguments.args), dict(node.arguments.kwargs)
+    return tuple(node.call_args), dict(node.call_kwargs)
+
+
+def producer(tensor: Any) -> Any:
+    """The layer that made a symbolic tensor of a functional model."""
+    return tensor._keras_history[0]
+
+
+def tracing_for_xla() -> bool:
+    """Whether the code runs inside the trace of a function with `jit_compile=True`.
+
+    No public name says so; TensorFlow's own control flow asks the same question this way.
+    """
+    return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))

@@ -26,7 +26,7 @@ class Info:
     devices: dict[str, list[str]]
     isa: list[str]
     backend: str
-    native: str | None
+    native: str
     ops: dict[str, dict[str, str | None]]
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Info:
             lines.append(f"{kind}: {', '.join(names) or 'none'}")
         lines.append(f"ISA: {' '.join(self.isa) or 'unknown'}")
         lines.append(f"backend: {self.backend}")
-        lines.append(f"native library: {self.native or 'available'}")
+        lines.append(f"native library: {self.native}")
         width = max(map(len, self.ops), default=0)
         lines.append(f"{'op':{width}}  " + "  ".join(f"{b:9}" for b in dispatch.CONCRETE))
         notes: dict[str, int] = {}
@@ -81,6 +81,11 @@ def info() -> Info:
       >>> recops.info().to_dict()["ops"]["pairwise_inner"]["reference"] is None
       True
     """
+    with native.without_building():
+        return _info()
+
+
+def _info() -> Info:
     return Info(
         versions={
             "recops": __version__,
@@ -95,7 +100,7 @@ def info() -> Info:
         },
         isa=_isa(),
         backend=dispatch.current(),
-        native=native.why_not(),
+        native=native.describe(),
         ops={
             op: {name: room.why_not(name, op) for name in dispatch.CONCRETE}
             for op, room in sorted(dispatch.rooms().items())

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recops._core import checks
 from recops._core.dispatch import Room
-from recops.ops.pairwise import reference, xla
+from recops.ops.pairwise import cpp, reference, xla
 
 _ROOM = Room(
     "pairwise",
@@ -21,6 +21,7 @@ _ROOM = Room(
     ),
     reference,
     xla,
+    cpp,
 )
 
 

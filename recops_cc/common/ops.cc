@@ -1,0 +1,16 @@
+#include "rooms.h"
+
+namespace recops {
+
+const std::vector<Op>& Ops() {
+  static const std::vector<Op>* const ops = [] {
+    auto* all = new std::vector<Op>;
+    for (auto room : {PairwiseOps}) {
+      for (Op& op : room()) all->push_back(std::move(op));
+    }
+    return all;
+  }();
+  return *ops;
+}
+
+}  // namespace recops

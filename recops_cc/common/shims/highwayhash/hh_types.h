@@ -1,0 +1,2 @@
+// See farmhash.h: a header that the wheel lacks.
+#pragma once
