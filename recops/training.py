@@ -20,14 +20,14 @@ import tensorflow as tf
 from recops import metrics
 from recops._core import checks, compat, dispatch
 from recops._core.compat import keras
-from recops.data import Dataset, Split, libfm, movielens_100k
+from recops.data import Dataset, Split, movielens_100k
+from recops.data.readers import READERS
 from recops.features import DenseFeature
 from recops.models import CATALOGUE
 from recops.runs import check_vacant, opened, recorded, standing
 from recops.settings import TRAINING
 
 DATA: dict[str, Callable[[str], Dataset]] = {"movielens-100k": movielens_100k}
-READERS: dict[str, Callable[..., Dataset]] = {"libfm": libfm}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 JIT = ("auto", "on", "off")
 

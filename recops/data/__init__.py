@@ -1,5 +1,8 @@
 """Real data sets, split and encoded, as NumPy arrays and tf.data batches."""
 
+from recops.data.adult import adult
+from recops.data.amazon import amazon
+from recops.data.criteo import criteo
 from recops.data.dataset import Dataset, Split
 from recops.data.encoder import Encoder, embedding_dim
 from recops.data.libfm import libfm
@@ -15,6 +18,9 @@ __all__ = [
     "Encoder",
     "Percentiles",
     "Split",
+    "adult",
+    "amazon",
+    "criteo",
     "embedding_dim",
     "libfm",
     "movielens_100k",

@@ -6,7 +6,7 @@ import gzip
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -55,7 +55,7 @@ class Lines:
         self.path = Path(path).expanduser()
         self.where = f"{reader}: {self.path}"
         self.count = 0
-        self.rejected: list[tuple[int, str]] = []
+        self.rejected: dict[int, str] = {}
         if self.path.is_dir():
             raise DataError(f"{self.where} is a folder; give the path of a file")
         if not self.path.exists():
@@ -106,28 +106,28 @@ class Lines:
                 columns = [cells[i::width] for i in range(width)]
                 yield Block(np.array([number for number, _ in kept]), columns)
 
-    def numbers(self, block: Block, columns: range, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Cells of some columns as float32 [n, len(columns)], NaN where empty, and which rows fit.
+    def numbers(self, block: Block, columns: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Cells of the columns {name: place} as float32 [n, C], NaN where empty; which rows fit.
 
         A row with a cell that is no finite number is rejected.
         """
         values = np.empty((len(block.numbers), len(columns)), np.float32)
         fits = np.ones(len(values), bool)
-        for place, column in enumerate(columns):
+        for to, (name, column) in enumerate(columns.items()):
             cells = block.columns[column]
             try:
-                values[:, place] = [float(cell or b"nan") for cell in cells]
+                values[:, to] = [float(cell or b"nan") for cell in cells]
             except ValueError:
-                values[:, place] = [_number(cell) for cell in cells]
-            for row in np.flatnonzero(np.isinf(values[:, place]) & fits):
+                values[:, to] = [_number(cell) for cell in cells]
+            for row in np.flatnonzero(np.isinf(values[:, to])).tolist():
+                reason = f"expected a number as {name}, got {_shown(cells[row])}"
+                self.reject(int(block.numbers[row]), reason)
                 fits[row] = False
-                self.reject(
-                    int(block.numbers[row]),
-                    f"expected a number in {name}{place + 1}, got {_shown(cells[row])}",
-                )
         return values, fits
 
-    def choices(self, block: Block, column: int, name: str, known: dict[bytes, int]) -> np.ndarray:
+    def choices(
+        self, block: Block, column: int, name: str, known: Mapping[bytes, int]
+    ) -> np.ndarray:
         """The number of each cell in `known` [n]; -1 where it is not there, and rejected."""
         values = np.array([known.get(cell, -1) for cell in block.columns[column]], np.int8)
         for row in np.flatnonzero(values < 0):
@@ -139,12 +139,14 @@ class Lines:
         return values
 
     def reject(self, number: int, reason: str) -> None:
-        """Note that a line does not fit and is left out."""
-        self.rejected.append((number, reason))
+        """Note that a line does not fit and is left out. Its first reason counts."""
+        self.rejected.setdefault(number, reason)
 
     def close(self) -> None:
         """Say what was left out, or raise DataError when it is more than 1 % of the lines."""
-        lost, named = len(self.rejected), sorted(self.rejected)[:_NAMED]
+        lost, named = len(self.rejected), sorted(self.rejected.items())[:_NAMED]
+        if not self.count:
+            raise DataError(f"{self.where} holds no line of data")
         if not lost:
             return
         listed = "; ".join(f"line {number}: {reason}" for number, reason in named)

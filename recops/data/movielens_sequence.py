@@ -48,7 +48,7 @@ def sequence(data: movielens.MovieLens, max_length: int = 50, seed: int = 0) -> 
     for which, split in enumerate((base.train, base.validation, base.test)):
         item[part == which] = split.inputs["item"]
     clicked = (data.ratings[:, 2] >= 4) & (item > 0)
-    earlier = _Earlier.of(data.ratings, clicked, item)
+    earlier = Earlier.of(data.ratings, clicked, item)
     history = earlier.latest(max_length)
     longest = int((earlier.stop - earlier.start).max(initial=1))
     made = {
@@ -83,7 +83,7 @@ def sequence(data: movielens.MovieLens, max_length: int = 50, seed: int = 0) -> 
 
 
 @dataclass(frozen=True)
-class _Earlier:
+class Earlier:
     """All clicks by user and time, and of each row which of them came before: start <= i < stop."""
 
     item: np.ndarray
@@ -93,7 +93,7 @@ class _Earlier:
     stop: np.ndarray
 
     @classmethod
-    def of(cls, ratings: np.ndarray, clicked: np.ndarray, item: np.ndarray) -> _Earlier:
+    def of(cls, ratings: np.ndarray, clicked: np.ndarray, item: np.ndarray) -> Earlier:
         """From ratings by user and time; `clicked` and `item` tell of each row."""
         user, time = ratings[:, 0], ratings[:, 3]
         before = np.cumsum(clicked) - clicked
@@ -112,11 +112,11 @@ class _Earlier:
         """[N, length] ids of the latest earlier clicks, oldest first, then 0."""
         return self._ids(self.start, self.stop, length)
 
-    def sessions(self, sessions: int, length: int) -> np.ndarray:
+    def sessions(self, sessions: int, length: int, gap: float = 1800) -> np.ndarray:
         """[N, sessions, length] ids of the latest sessions, and of the latest clicks of each."""
         if not len(self.item):
             return np.zeros((len(self.start), sessions, length), self.item.dtype)
-        number = split_sessions(self.time, groups=self.user)
+        number = split_sessions(self.time, gap, self.user)
         new = np.concatenate([[True], (number[1:] != number[:-1]) | (np.diff(self.user) != 0)])
         begin = np.flatnonzero(new)
         end = np.append(begin[1:], len(new))

@@ -33,6 +33,12 @@ def random_parts(rows: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(part)
 
 
+def ordered_parts(rows: int, seed: int = 0) -> np.ndarray:
+    """[rows] as `random_parts`, in the order of the rows."""
+    tenth = rows // 10
+    return np.repeat(np.array([0, 1, 2], np.int8), [rows - 2 * tenth, tenth, tenth])
+
+
 def single_file(reader: str, folder: Path, what: str) -> Path:
     """The only file of a folder whose name holds a word, or DataError."""
     found = sorted(
