@@ -148,3 +148,98 @@ def masked_crossentropy(label_smoothing: float = 0.0) -> MaskedCrossentropy:
       1.3863
     """
     return MaskedCrossentropy(label_smoothing)
+
+
+def weighted_binary_crossentropy(
+    y_true: Any, y_pred: Any, watch_time: Any = None, *, from_logits: bool = False
+) -> tf.Tensor:
+    """Cross-entropy whose positives weigh as much as they were watched (YouTube's ranking).
+
+        loss[b] = -watch_time[b] log p[b]  where the video was watched,  -log(1 - p[b])  elsewhere
+
+    The odds p / (1 - p) that fit best are the watch time of all impressions, divided by the number
+    of those that were not clicked: where clicks are rare, the expected watch time of an impression.
+    `YoutubeDNNRanking(...).serving_model()` gives them.
+
+    Args:
+      y_true: [B] or [B, 1], the watch time in any unit, 0 (or less) where nothing was watched; or,
+        beside `watch_time`, the labels: above 0 is a click.
+      y_pred: [B] or [B, 1], float: probabilities, or logits.
+      watch_time: [B] or [B, 1], of the clicks; what stands at the others is not looked at.
+      from_logits: whether `y_pred` is logits, which lose no precision where p is near 0 or 1;
+        probabilities are kept 1e-7 away from both, as Keras does.
+
+    Returns: [B], float32 (float64 for float64 predictions). For `compile(loss=...)`, which passes
+    the first two, there is `WeightedBinaryCrossentropy` as well.
+
+    Raises: ValueError where the numbers of rows differ.
+
+    Numerics: cross-entropy of logits, in float32 at least. A NaN in y_true makes a NaN.
+
+    Source: Covington et al., Deep Neural Networks for YouTube Recommendations, RecSys 2016,
+    section 4.2.
+
+    Example:
+      >>> import numpy as np
+      >>> watched, p = np.array([[30.0], [0.0]]), np.array([[0.5], [0.75]], "float32")
+      >>> weighted_binary_crossentropy(watched, p).numpy().round(4)
+      array([20.7944,  1.3863], dtype=float32)
+    """
+    (given,) = widened(tf.reshape(tf.convert_to_tensor(y_pred), [-1]))
+    label = _rows_like(given, "y_true", y_true)
+    weight = label if watch_time is None else _rows_like(given, "watch_time", watch_time)
+    if not from_logits:
+        chance = tf.clip_by_value(given, 1e-7, 1 - 1e-7)
+        given = tf.math.log(chance) - tf.math.log1p(-chance)
+    # Asked in this way, a NaN is no label of either kind.
+    watched = tf.where(label > 0, weight * tf.nn.softplus(-given), label)
+    return tf.where(label <= 0, tf.nn.softplus(given), watched)
+
+
+def _rows_like(given: tf.Tensor, name: str, values: Any) -> tf.Tensor:
+    rows = tf.reshape(tf.cast(values, given.dtype), [-1])
+    if not rows.shape.is_compatible_with(given.shape):
+        raise ValueError(
+            f"weighted_binary_crossentropy: {name} must have a row for each of y_pred, "
+            f"{checks.describe(given)}, got {checks.describe(rows)}"
+        )
+    return rows
+
+
+keras.utils.register_keras_serializable(package="recops")(weighted_binary_crossentropy)
+
+
+@compat.serializable
+class WeightedBinaryCrossentropy(keras.losses.Loss):
+    """`weighted_binary_crossentropy` as a loss object, for models that give logits.
+
+    Args:
+      from_logits: as there. name, reduction: as of every Keras loss.
+
+    Call: y_true, the watch time, and y_pred, [B] or [B, 1] each; sample_weight [B]. Gives a scalar,
+    the mean over the batch.
+
+    Source: Covington et al., RecSys 2016, section 4.2.
+
+    Example:
+      >>> import numpy as np
+      >>> loss = WeightedBinaryCrossentropy(from_logits=True)
+      >>> round(float(loss(np.array([[30.0], [0.0]]), np.zeros((2, 1), "float32"))), 4)
+      10.7438
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        name: str = "weighted_binary_crossentropy",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.from_logits = from_logits
+
+    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
+        """The loss of each row, [B]."""
+        return weighted_binary_crossentropy(y_true, y_pred, from_logits=self.from_logits)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "from_logits": self.from_logits}

@@ -91,3 +91,101 @@ def test_auxiliary_loss_says_what_is_wrong():
         losses.auxiliary_loss(clicks, negatives[:, :2])
     with pytest.raises(ValueError, match="mask must be bool"):
         losses.auxiliary_loss(clicks, negatives, MASK.astype(np.float32))
+
+
+def weighted(watched, p):
+    """Covington 2016, 4.2: clicks weigh their watch time, the others 1."""
+    p = p.astype(np.float64)
+    return np.where(watched > 0, -watched * np.log(p), -np.log(1 - p))
+
+
+def impressions(rows=40, dtype=np.float32):
+    rng = np.random.default_rng(4)
+    watched = np.where(rng.random(rows) < 0.3, rng.gamma(2, 5, rows), 0)
+    return watched, rng.normal(size=rows).astype(dtype)
+
+
+@pytest.mark.parametrize("from_logits", [False, True])
+@pytest.mark.parametrize("jit", [False, True])
+def test_weighted_crossentropy_is_the_papers(from_logits, jit):
+    watched, z = impressions()
+    p = 1 / (1 + np.exp(-z))
+
+    @tf.function(jit_compile=jit)
+    def step(y, x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = losses.weighted_binary_crossentropy(y, x, from_logits=from_logits)
+        return loss, tape.gradient(loss, x)
+
+    loss, gradient = step(tf.constant(watched[:, None]), tf.constant(z if from_logits else p))
+    np.testing.assert_allclose(loss, weighted(watched, p), rtol=1e-5)
+    over_z = np.where(watched > 0, -watched * (1 - p), p)
+    want = over_z if from_logits else over_z / (p * (1 - p))
+    np.testing.assert_allclose(gradient, want, rtol=1e-4)
+
+
+def test_weighted_crossentropy_takes_labels_and_times_apart():
+    watched, z = impressions()
+    want = losses.weighted_binary_crossentropy(watched, z, from_logits=True)
+    # What stands where nothing was clicked is not looked at.
+    times = np.where(watched > 0, watched, np.nan)
+    got = losses.weighted_binary_crossentropy(watched > 0, z, times, from_logits=True)
+    np.testing.assert_array_equal(got, want)
+    below = losses.weighted_binary_crossentropy(
+        np.where(watched > 0, watched, -1), z, from_logits=True
+    )
+    np.testing.assert_array_equal(below, want)
+
+
+def test_weighted_crossentropy_of_a_unit_each_is_that_of_keras():
+    watched, z = impressions()
+    clicks, p = (watched > 0).astype(np.float32)[:, None], tf.sigmoid(z)[:, None]
+    got = losses.weighted_binary_crossentropy(clicks, p)
+    np.testing.assert_allclose(got, tf.keras.losses.binary_crossentropy(clicks, p), rtol=1e-5)
+
+
+def test_odds_that_fit_best_are_watch_time_per_impression_not_clicked():
+    watched, _ = impressions()
+    z = tf.Variable(0.0)
+    for _ in range(50):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(
+                losses.weighted_binary_crossentropy(watched, tf.repeat(z, 40), from_logits=True)
+            )
+        z.assign_sub(0.5 * tape.gradient(loss, z))
+    assert float(tf.exp(z)) == pytest.approx(watched.sum() / (watched == 0).sum(), rel=1e-3)
+
+
+def test_weighted_crossentropy_is_finite_at_the_ends_and_float32():
+    z = tf.constant([-60000.0, 60000.0, 12.0, -12.0], tf.float16)
+    loss = losses.weighted_binary_crossentropy([0, 1, 0, 2], z, from_logits=True)
+    assert loss.dtype == tf.float32
+    np.testing.assert_allclose(loss, [0, 0, 12, 24], atol=1e-4)
+    ends = losses.weighted_binary_crossentropy([0, 3], np.array([1, 0], np.float32))
+    # Half a step of float32 below 1 is 6e-8.
+    np.testing.assert_allclose(ends, [16.1, 48.35], rtol=0.02)
+    assert np.isnan(losses.weighted_binary_crossentropy([np.nan], [0.5])[0])
+    with pytest.raises(ValueError, match=r"y_true must have a row for each of y_pred, \[2\], got"):
+        losses.weighted_binary_crossentropy([1, 0, 1], [0.5, 0.5])
+
+
+def test_weighted_crossentropy_in_compile_and_after_a_reload(tmp_path):
+    watched, z = impressions()
+    keras = tf.keras
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Activation("sigmoid")(inputs))
+    want = weighted(watched, 1 / (1 + np.exp(-z)))
+    for loss in (losses.weighted_binary_crossentropy, losses.WeightedBinaryCrossentropy()):
+        model.compile("sgd", loss)
+        model.save(tmp_path / "model.keras")
+        for one in (model, keras.models.load_model(tmp_path / "model.keras")):
+            got = one.evaluate(z[:, None], watched[:, None], batch_size=40, verbose=0)
+            assert got == pytest.approx(want.mean(), rel=1e-5)
+    again = keras.losses.deserialize(
+        keras.losses.serialize(losses.WeightedBinaryCrossentropy(from_logits=True))
+    )
+    assert again.from_logits
+    weights = np.arange(40) % 2
+    got = float(again(watched, z, sample_weight=weights))
+    assert got == pytest.approx((want * weights).mean(), rel=1e-5)
