@@ -93,6 +93,53 @@ def _models(_: argparse.Namespace) -> int:
     return OK
 
 
+def _explain(arguments: argparse.Namespace) -> int:
+    from recops import explain
+    from recops._core.compat import keras
+    from recops.models import CATALOGUE
+    from recops.training import dataset
+
+    path = arguments.model / "model.keras" if arguments.model.is_dir() else arguments.model
+    if not path.is_file():
+        raise FileNotFoundError(f"explain: there is no model at {path}; train one with --out DIR")
+    model = keras.models.load_model(path, compile=False)
+    # The sequence task has the features of the ranking task as well.
+    task = CATALOGUE[model.name].task if model.name in CATALOGUE else "sequence"
+    part = dataset(arguments.data, task).test
+    rows = slice(None)
+    if arguments.row is not None:
+        if arguments.row >= len(part):
+            raise ValueError(
+                f"explain: --row must be below {len(part)}, the rows of the test split, got "
+                f"{arguments.row}"
+            )
+        rows = slice(arguments.row, arguments.row + 1)
+    found = explain(model, {name: values[rows] for name, values in part.inputs.items()})
+    row = None if arguments.row is None else 0
+    written = found.plot(arguments.out, row)
+    if row is not None:
+        said = ", ".join(f"{value:.4f}" for value in found.predictions[row].ravel())
+        print(f"row {arguments.row}: predicted {said}, label {part.labels[arguments.row, 0]:g}")
+    for name, file in zip(found.parts, written):
+        print(f"{name} ({found.parts[name].layer}): {file}")
+    return OK
+
+
+def _query(arguments: argparse.Namespace) -> int:
+    from recops import query
+
+    if arguments.user is not None:
+        found = query.for_user(arguments.where, arguments.user, arguments.k, arguments.unseen)
+    else:
+        found = query.like_item(arguments.where, arguments.item, arguments.k)
+    rows = [("rank", "item", "score")]
+    rows += [(f"{n}", f"{item}", f"{score:.4f}") for n, (item, score) in enumerate(found, start=1)]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths)))
+    return OK
+
+
 def _bench(arguments: argparse.Namespace) -> int:
     from recops import benchmark
 
@@ -140,15 +187,11 @@ def _info(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _build(_: argparse.Namespace) -> int:
-    from recops._core import native
+def _build(arguments: argparse.Namespace) -> int:
+    from recops._core import build
 
-    reason = native.why_not()
-    if reason is None:
-        print("the native library is built")
-        return OK
-    # Whoever asks for a build needs the library: going on without it would be a surprise later.
-    raise ValueError(f"build: {reason}")
+    print(build.find_or_build(rebuild=arguments.force).describe())
+    return OK
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -176,7 +219,7 @@ def _parser() -> argparse.ArgumentParser:
         "--mixed-precision", metavar="POLICY", help="float32, mixed_bfloat16 or mixed_float16"
     )
     train.add_argument("--learning-rate", type=_positive, help="of Adam")
-    train.add_argument("--patience", type=_count, help="epochs without a better validation AUC")
+    train.add_argument("--patience", type=_count, help="epochs without a better figure")
     train.add_argument("--seed", type=_natural, help="of weights, shuffle and dropout (0)")
     train.add_argument("--out", type=Path, metavar="DIR", help="default: runs/MODEL-DATA")
     train.add_argument("--resume", action="store_true", help="go on with the run in DIR")
@@ -185,6 +228,29 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     command("models", _models, "List the models that can be trained.")
+
+    explained = command("explain", _explain, "Draw what a trained model looked at.")
+    explained.add_argument(
+        "model", type=Path, metavar="DIR|MODEL.keras", help="what `recops train` wrote"
+    )
+    explained.add_argument("--data", default="movielens-100k", help="default: %(default)s")
+    explained.add_argument(
+        "--row", type=_natural, metavar="N", help="of the test split; default: the mean of all"
+    )
+    explained.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the PNGs")
+
+    query = command("query", _query, "Best items for a user, or like an item, by a trained model.")
+    query.add_argument(
+        "where",
+        type=Path,
+        metavar="DIR",
+        help="folder of `recops train YoutubeDNNRetrieval`; for --item also its index file",
+    )
+    asked = query.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--user", type=_natural, metavar="ID", help="as the data set names it")
+    asked.add_argument("--item", type=_natural, metavar="ID", help="as the data set names it")
+    query.add_argument("-k", type=_count, default=10, help="how many items (%(default)s)")
+    query.add_argument("--unseen", action="store_true", help="leave out what the user has had")
 
     bench = command("bench", _bench, "Check and time every backend of the ops, and stock forms.")
     bench.add_argument("ops", nargs="*", metavar="OP", help="default: all")
@@ -197,7 +263,8 @@ def _parser() -> argparse.ArgumentParser:
 
     information = command("info", _info, "Versions, devices, and each op's backends.")
     information.add_argument("--json", action="store_true")
-    command("build", _build, "Build the native library.")
+    built = command("build", _build, "Build the native library, unless it is there.")
+    built.add_argument("--force", action="store_true", help="build even if it is there")
     return parser
 
 
@@ -251,10 +318,13 @@ def _find_devices_quietly() -> None:
 def _user_errors() -> tuple[type[Exception], ...]:
     import tensorflow as tf
 
+    from recops._core.build import BuildError
     from recops.data import DataError
 
     # NotImplementedError: BackendError. InvalidArgumentError: an id beyond its table.
-    return (ValueError, NotImplementedError, OSError, DataError, tf.errors.InvalidArgumentError)
+    # ImportError: an optional package that is not there.
+    known = (ValueError, NotImplementedError, OSError, ImportError, DataError, BuildError)
+    return (*known, tf.errors.InvalidArgumentError)
 
 
 def _said(error: Exception) -> str:

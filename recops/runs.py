@@ -15,34 +15,37 @@ from recops._core.info import info
 _HISTORY, _MODEL, _STATE = "history.json", "model.keras", "state"
 
 
-def standing(aucs: Sequence[float]) -> tuple[int, int]:
+def standing(figures: Sequence[float]) -> tuple[int, int]:
     """Index of the best epoch (the first of equals) and the epochs since; (0, 0) for none.
 
     Example:
       >>> standing([0.71, 0.74, 0.74, 0.73])
       (1, 2)
     """
-    if not aucs:
+    if not figures:
         return 0, 0
-    best = max(range(len(aucs)), key=lambda i: (aucs[i], -i))
-    return best, len(aucs) - 1 - best
+    best = max(range(len(figures)), key=lambda i: (figures[i], -i))
+    return best, len(figures) - 1 - best
 
 
 class Run:
     """The folder of a run. Each file appears under its name when it is whole.
 
-    The history is what counts: a state that it does not name is none.
+    The history is what counts: a state that it does not name is none. The best epoch is that with
+    the largest `criterion` in validation.
     """
 
-    def __init__(self, folder: Path, content: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, content: dict[str, Any], criterion: str = "auc") -> None:
         self.folder = folder
+        self.criterion = criterion
         self.options: dict[str, Any] = content["options"]
         self.epochs: list[dict[str, Any]] = content["epochs"]
         self.test: dict[str, float] = content["test"]
 
     @property
-    def aucs(self) -> list[float]:
-        return [epoch["validation_auc"] for epoch in self.epochs]
+    def figures(self) -> list[float]:
+        """The criterion of each epoch."""
+        return [epoch[f"validation_{self.criterion}"] for epoch in self.epochs]
 
     def commit(self, model: Any, record: dict[str, Any]) -> None:
         """Keep the state after an epoch; the states of the best and the last one stay."""
@@ -53,7 +56,7 @@ class Run:
         self.epochs.append(record)
         self.test = {}
         self.write()
-        kept = {self._state(len(self.epochs)), self._state(standing(self.aucs)[0] + 1)}
+        kept = {self._state(len(self.epochs)), self._state(standing(self.figures)[0] + 1)}
         for path in (self.folder / _STATE).glob("epoch-*.keras"):
             if path not in kept:
                 path.unlink()
@@ -77,7 +80,7 @@ class Run:
             "options": self.options,
             "versions": info().versions,
             "epochs": self.epochs,
-            "best_epoch": standing(self.aucs)[0] + 1 if self.epochs else None,
+            "best_epoch": standing(self.figures)[0] + 1 if self.epochs else None,
             "test": self.test,
         }
         temporary = self.folder / f".writing-{_HISTORY}"
@@ -89,17 +92,19 @@ class Run:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, asked: dict[str, Any], resume: bool) -> Iterator[Run]:
+def opened(
+    folder: Path, asked: dict[str, Any], resume: bool, criterion: str = "auc"
+) -> Iterator[Run]:
     """The run in a folder, new or resumed. A new one that fails in its first epoch leaves no trace.
 
     One that is interrupted stays, and can be resumed.
     """
     if resume:
-        run = Run(folder, recorded(folder))
+        run = Run(folder, recorded(folder), criterion)
         _check_same(folder, run.options, asked)
     else:
         check_vacant(folder)
-        run = Run(folder, {"options": asked, "epochs": [], "test": {}})
+        run = Run(folder, {"options": asked, "epochs": [], "test": {}}, criterion)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         try:

@@ -52,4 +52,5 @@ TRAINING: dict[str, Settings] = {
     "DSIN": _DEEP,
     # As NFM's: the paper's layers are meant for more data.
     "BST": replace(_DEEP, options={**_DEEP.options, "hidden_units": (200, 80)}),
+    "YoutubeDNNRetrieval": Settings(embedding_dim=32, patience=3),
 }

@@ -1,4 +1,4 @@
-"""Training on a data set: early stopping by exact AUC, and runs that survive a kill."""
+"""Training on a data set: early stopping by an exact figure, and runs that survive a kill."""
 
 from __future__ import annotations
 
@@ -8,55 +8,71 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from recops import metrics
+from recops import losses
 from recops._core import checks, compat, dispatch
 from recops._core.compat import keras
-from recops.data import Dataset, Split, movielens_100k
+from recops.data import Dataset, movielens_100k
 from recops.data.readers import READERS
+from recops.evaluation import judgement, read_by
+from recops.evaluation import scores as scores
 from recops.features import DenseFeature
 from recops.models import CATALOGUE
+from recops.retrieval import Index
 from recops.runs import check_vacant, opened, recorded, standing
 from recops.settings import TRAINING
+from recops.watch import Watch as _Watch
 
 DATA: dict[str, Callable[[str], Dataset]] = {"movielens-100k": movielens_100k}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 JIT = ("auto", "on", "off")
 
-_PREDICT_BATCH = 4096
-_Data = TypeVar("_Data", Dataset, Split)
+INDEX = "index.npz"
 
 
 @dataclass(frozen=True)
 class Result:
     """A finished training.
 
-    `model` has the weights of the best epoch, `epochs` one record an epoch, `test` the auc, logloss
-    and gauc of the best one. Speeds are of steady state: no step that traces or compiles counts.
+    `model` has the weights of the best epoch, `epochs` one record an epoch. `criterion` is the
+    figure that early stopping watched, and `validation` its value in the best epoch. `test` has all
+    figures of that epoch by name: auc, logloss and gauc of clicks, or hit_rate@10, ndcg@10 and so
+    on of recall, where `baseline` has what popularity gets. Speeds are of steady state: no step
+    that traces or compiles counts.
     """
 
     model: Any
     epochs: list[dict[str, Any]]
     best_epoch: int
-    validation_auc: float
+    criterion: str
+    validation: float
     test: dict[str, float]
     samples_per_second: float
     ms_per_step: float
     out: Path | None
+    baseline: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def validation_auc(self) -> float:
+        """Validation AUC of the best epoch."""
+        return self.epochs[self.best_epoch - 1]["validation_auc"]
 
     def __str__(self) -> str:
-        figures = "  ".join(f"{name} {value:.4f}" for name, value in self.test.items())
+        rows = {"test": self.test, "popularity": self.baseline}
+        figures = "\n".join(
+            f"{row}: " + "  ".join(f"{name} {value:.4f}" for name, value in found.items())
+            for row, found in rows.items()
+            if found
+        )
         return (
-            f"best epoch {self.best_epoch} of {len(self.epochs)}: validation auc "
-            f"{self.validation_auc:.4f}\ntest: {figures}\n"
+            f"best epoch {self.best_epoch} of {len(self.epochs)}: validation {self.criterion} "
+            f"{self.validation:.4f}\n{figures}\n"
             f"speed: {self.samples_per_second:,.0f} samples/s, {self.ms_per_step:.2f} ms/step"
         )
 
@@ -74,20 +90,24 @@ def train(
     options: Mapping[str, Any] | None = None,
     verbose: int | str = "auto",
 ) -> Result:
-    """Train a compiled model until its validation AUC no longer rises.
+    """Train a compiled model until its validation figure no longer rises.
+
+    That is the AUC, or the hit rate at 10 where the data's task is to find an item.
 
     After each epoch the state (weights and optimizer) and the history are on disk, so that a killed
     run loses the unfinished epoch alone. Shuffle and dropout are functions of (seed, epoch), and
     early stopping is one of the history: a resumed run does what an unbroken one would have done.
 
     Args:
-      model: compiled, with one probability as output.
+      model: compiled. Its output is one probability; for the task "retrieval" it is a loss, and the
+        model has `user_model` and `item_embeddings()`, which are indexed.
       data: its splits; test figures are taken once, at the best epoch.
       epochs: most epochs.
       batch_size: rows a step.
       patience: stop after this many epochs without a new best.
       seed: of shuffle and dropout.
-      out: folder for `model.keras` (the best epoch), `history.json` and `state/`; None keeps none.
+      out: folder for `model.keras` (the best epoch), `history.json`, `state/` and, of retrieval,
+        `index.npz` (see `recops.retrieval.Index`); None keeps none.
       resume: go on with the run in `out`. The model must be built and compiled as it was.
       options: plain values that tell this run from others; a resumed run must have the same.
       verbose: 0, 1 (Keras's progress bar), 2 (a line an epoch); "auto" is 1 on a terminal, else 2.
@@ -108,7 +128,9 @@ def train(
         raise ValueError(f"train: seed must be 0 or more, got {seed}")
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    data = _read_by(model, data)
+    # What judges the model may look at more than the model reads.
+    whole, data = data, read_by(model, data)
+    judged = judgement(whole)
     asked = {
         **(options or {}),
         "batch_size": batch_size,
@@ -117,59 +139,49 @@ def train(
         "parameters": model.count_params(),
         "rows": [len(data.train), len(data.validation), len(data.test)],
     }
-    with _folder(out) as folder, opened(folder, asked, resume) as run:
+    with _folder(out) as folder, opened(folder, asked, resume, judged.criterion) as run:
         if run.epochs:
             run.restore(model, len(run.epochs))
         run.options["epochs"] = max(epochs, len(run.epochs))
         for epoch in range(len(run.epochs), epochs):
-            if standing(run.aucs)[1] >= patience:
+            if standing(run.figures)[1] >= patience:
                 break
-            record = _epoch(model, data, epoch, epochs, batch_size, seed, verbose)
+            watch = _Watch(
+                judged.criterion,
+                lambda: judged.figures(model, whole, whole.validation),
+                len(data.train) // batch_size,
+            )
+            record = _epoch(model, data, watch, epoch, epochs, batch_size, seed, verbose)
             run.commit(model, record)
-        best = standing(run.aucs)[0]
+        best = standing(run.figures)[0]
         run.restore(model, best + 1)
-        run.finish(best + 1, scores(model, data.test))
+        if whole.task == "retrieval":
+            _index(model, whole).save(folder / INDEX)
+        run.finish(best + 1, judged.figures(model, whole, whole.test))
         return Result(
             model,
             run.epochs,
             best + 1,
-            run.aucs[best],
+            judged.criterion,
+            run.figures[best],
             run.test,
             statistics.median(e["samples_per_second"] for e in run.epochs),
             statistics.median(e["ms_per_step"] for e in run.epochs),
             folder if out is not None else None,
+            judged.baseline(whole, whole.test) if judged.baseline else {},
         )
 
 
-def scores(model: Any, part: Split) -> dict[str, float]:
-    """Exact auc, logloss and gauc of a model's predictions."""
-    predictions = model.predict(_read_by(model, part).batches(_PREDICT_BATCH), verbose=0)
-    lost = np.count_nonzero(~np.isfinite(predictions))
-    if lost:
-        raise ValueError(
-            f"train: {lost} of {len(part)} predictions are not finite: the training has diverged; "
-            f"lower the learning rate or use float32"
-        )
-    return {
-        "auc": metrics.auc(part.labels, predictions),
-        "logloss": metrics.log_loss(part.labels, predictions),
-        "gauc": metrics.gauc(part.labels, predictions, part.groups),
-    }
-
-
-def _read_by(model: Any, data: _Data) -> _Data:
-    """The data with the inputs that a model takes alone: Keras warns of others at each call."""
-    try:
-        inputs = model.input
-    except (AttributeError, RuntimeError, ValueError):
-        # A model of a class of its own says nowhere what it reads.
-        return data
-    return data.select(inputs) if isinstance(inputs, dict) else data
+def _index(model: Any, data: Dataset) -> Index:
+    """The items of a trained model, by what their ids stand for."""
+    vectors = model.item_embeddings()
+    return Index(vectors[1:], data.values.get(data.item, np.arange(len(vectors)))[1:])
 
 
 def _epoch(
     model: Any,
     data: Dataset,
+    watch: _Watch,
     epoch: int,
     epochs: int,
     batch_size: int,
@@ -178,7 +190,6 @@ def _epoch(
 ) -> dict[str, Any]:
     """Train one epoch and validate; its record in the history."""
     compat.reseed(model, seed, epoch)
-    watch = _Watch(data.validation, len(data.train) // batch_size)
     # One `fit` an epoch, since each has batches of its own; the watch ends it after the first.
     log = model.fit(
         data.train.batches(batch_size, shuffle=True, seed=seed, epoch=epoch),
@@ -198,41 +209,6 @@ def _epoch(
         "samples_per_second": min(batch_size, len(data.train)) / seconds,
         "ms_per_step": 1e3 * seconds,
     }
-
-
-class _Watch(keras.callbacks.Callback):
-    """Times the steps, validates when they are done, and ends `fit` there."""
-
-    def __init__(self, part: Split, full_steps: int) -> None:
-        super().__init__()
-        self.part = part
-        self.last = full_steps - 1
-        self.seconds = 0.0
-        self.step_seconds: float | None = None
-        self.validation: dict[str, float] = {}
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._begun = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # From the end of the first step, which may compile, to that of the last full batch, after
-        # which a shorter one may compile again.
-        if batch == 0:
-            self._first = _now()
-        elif batch == self.last:
-            self.step_seconds = (_now() - self._first) / batch
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.seconds = _now() - self._begun
-        self.validation = scores(self.model, self.part)
-        if logs is not None:
-            logs["val_auc"] = self.validation["auc"]
-        self.model.stop_training = True
-
-
-def _now() -> float:
-    tf.test.experimental.sync_devices()
-    return time.perf_counter()
 
 
 def train_named(
@@ -350,7 +326,7 @@ def build(
         )
         model.compile(
             keras.optimizers.Adam(rate),
-            "binary_crossentropy",
+            losses.identity if data.task == "retrieval" else "binary_crossentropy",
             jit_compile=jit == "on" or (jit == "auto" and dispatch.gpu_visible()),
         )
     return model

@@ -3,8 +3,9 @@
 from recops.data.adult import adult
 from recops.data.amazon import amazon
 from recops.data.criteo import criteo
-from recops.data.dataset import Dataset, Split
+from recops.data.dataset import Dataset, Resampled, Split
 from recops.data.encoder import Encoder, embedding_dim
+from recops.data.example_age import example_age
 from recops.data.libfm import libfm
 from recops.data.movielens import movielens_100k
 from recops.data.negatives import sample_negatives
@@ -17,11 +18,13 @@ __all__ = [
     "Dataset",
     "Encoder",
     "Percentiles",
+    "Resampled",
     "Split",
     "adult",
     "amazon",
     "criteo",
     "embedding_dim",
+    "example_age",
     "libfm",
     "movielens_100k",
     "percentile_features",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,7 @@ class Split:
         if len(set(names)) == len(self.inputs):
             return self
         inputs = {name: values for name, values in self.inputs.items() if name in names}
-        return Split(inputs, self.labels, self.groups)
+        return replace(self, inputs=inputs)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """Permutation of the rows that `batches` uses: a pure function of (seed, epoch)."""
@@ -129,8 +129,47 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Resampled(Split):
+    """Rows that are partly drawn at random, anew for every epoch: positives with their negatives.
+
+    Args:
+      inputs, labels, groups: rows of one draw, which is what all but `batches` see.
+      draw: (seed, epoch) -> Split with as many rows and at least these inputs, a pure function, so
+        that a resumed run sees what an unbroken one would.
+    """
+
+    draw: Callable[[int, int], Split]
+
+    def batches(
+        self,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        drop_remainder: bool = False,
+    ) -> tf.data.Dataset:
+        """As `Split.batches`; with `shuffle` of the rows that are drawn for (seed, epoch)."""
+        rows = self.draw(seed, epoch) if shuffle else Split(self.inputs, self.labels, self.groups)
+        return rows.select(self.inputs).batches(batch_size, shuffle, seed, epoch, drop_remainder)
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Train, validation and test splits of one task, and the features of their inputs.
+
+    Args:
+      train, validation, test: the splits.
+      features: of their inputs. A split may have more inputs than that.
+      task: how predictions are judged. "ranking": labels are clicks, each predicted by itself, by
+        AUC. "retrieval": each row is a choice of `item` among all items. "leave_one_out": rows of a
+        group stand together, all groups of validation and test are of one size, and each has one
+        positive to be ranked above its negatives.
+      item: name of the feature that is to be found by "retrieval" and "leave_one_out". An input
+        `seen_` + item of validation, test and serving, [N, any] padded with 0, has the items that
+        are no candidates any more.
+      serving: a row for each user as of after all that is known, to query a model with; grouped by
+        user; its labels say nothing.
+      values: feature name -> [V + 1], what each id stands for; 0 is unknown.
 
     Raises: ValueError when a split lacks a feature, an input has the wrong shape or type, or an
       id lies outside its feature's vocabulary.
@@ -147,6 +186,10 @@ class Dataset:
     validation: Split
     test: Split
     features: Sequence[Feature]
+    task: str = "ranking"
+    item: str = "item"
+    serving: Split | None = None
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", list(self.features))
@@ -154,17 +197,22 @@ class Dataset:
 
     def select(self, names: Collection[str]) -> Dataset:
         """The same rows with the features of these names alone."""
-        return Dataset(
-            self.train.select(names),
-            self.validation.select(names),
-            self.test.select(names),
-            [feature for feature in self.features if feature.name in names],
+        return replace(
+            self,
+            train=self.train.select(names),
+            validation=self.validation.select(names),
+            test=self.test.select(names),
+            serving=None if self.serving is None else self.serving.select(names),
+            features=[feature for feature in self.features if feature.name in names],
         )
 
     def check(self) -> None:
         """Raise ValueError unless every split fits the features."""
-        for split_name in ("train", "validation", "test"):
-            inputs = getattr(self, split_name).inputs
+        for split_name in ("train", "validation", "test", "serving"):
+            split = getattr(self, split_name)
+            if split is None:
+                continue
+            inputs = split.inputs
             for feature in self.features:
                 if feature.name not in inputs:
                     raise ValueError(

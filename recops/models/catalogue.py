@@ -23,6 +23,7 @@ from recops.models.nfm import NFM
 from recops.models.pnn import PNN
 from recops.models.wide_deep import WideDeep
 from recops.models.xdeepfm import XDeepFM
+from recops.models.youtubednn_retrieval import YoutubeDNNRetrieval
 
 _ANY = "any features"
 _FIELDS = "two or more sparse or sequence features of one embedding_dim; dense ones optional"
@@ -67,6 +68,7 @@ CATALOGUE: dict[str, Entry] = {
             NeuralCF,
             "He et al., Neural Collaborative Filtering, WWW 2017",
             "two sparse features, user and item",
+            "leave_one_out",
         ),
         Entry(
             "WideDeep",
@@ -108,6 +110,13 @@ CATALOGUE: dict[str, Entry] = {
             "Chen et al., Behavior Sequence Transformer, DLP-KDD 2019",
             _HISTORIES,
             "sequence",
+        ),
+        Entry(
+            "YoutubeDNNRetrieval",
+            YoutubeDNNRetrieval,
+            "Covington et al., Deep Neural Networks for YouTube Recommendations, RecSys 2016",
+            "the sparse feature of the item; the user's, among them a history of items",
+            "retrieval",
         ),
     )
 }

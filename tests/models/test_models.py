@@ -70,7 +70,10 @@ def trained():
 
 
 def test_the_catalogue_is_complete():
-    assert set(CATALOGUE) == set(SMALL)
+    # What finds items gives a loss, no probability of a row: see test_youtubednn_retrieval.
+    finders = {name for name, entry in CATALOGUE.items() if entry.task == "retrieval"}
+    assert finders == {"YoutubeDNNRetrieval"}
+    assert set(CATALOGUE) == {*SMALL, *finders}
     # The Transformer ranks nothing: it is trained on pairs of sequences.
     assert {*CATALOGUE, "CATALOGUE", "Entry", "Transformer"} == set(models.__all__)
     for name, entry in CATALOGUE.items():
