@@ -14,14 +14,17 @@ from recops import (
 )
 from recops._core.dispatch import BackendError, backend, set_backend
 from recops._core.info import Info, info
+from recops.explain import Explanation, explain
 from recops.version import __version__
 
 __all__ = [
     "BackendError",
+    "Explanation",
     "Info",
     "__version__",
     "backend",
     "data",
+    "explain",
     "features",
     "info",
     "layers",

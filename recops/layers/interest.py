@@ -202,10 +202,12 @@ class InterestEvolution(_Seeded):
         the target first goes through a matrix [D, H].
       reset_after: of the GRU, as in `DynamicGRU`.
       seed: of all kernels.
+      return_weights: also return the scores, [B, T], 0 where masked.
       backend: which backend runs; None leaves the choice to recops.
 
     Call: query [B, D] and interests [B, T, H], float; mask [B, T] bool, True = keep, in any
-    pattern; training. Returns [B, H] in the compute dtype, 0 in a row that keeps nothing.
+    pattern; training. Returns [B, H], or ([B, H], [B, T]), in the compute dtype; 0 in a row that
+    keeps nothing.
 
     Numerics: state, scores and softmax are float32 for 16-bit inputs. What is masked, NaN included,
     changes neither output nor gradient.
@@ -228,6 +230,7 @@ class InterestEvolution(_Seeded):
         activation: Any = "sigmoid",
         reset_after: bool = False,
         seed: int | None = None,
+        return_weights: bool = False,
         *,
         backend: str | None = None,
         **kwargs: Any,
@@ -238,6 +241,7 @@ class InterestEvolution(_Seeded):
         self.hidden_units = tuple(hidden_units)
         self.reset_after = reset_after
         self.seed = seed
+        self.return_weights = return_weights
         self.attention = TargetAttention(
             hidden_units,
             activation,
@@ -273,7 +277,7 @@ class InterestEvolution(_Seeded):
         build_child(self.gru, (batch, steps, units))
         self.built = True
 
-    def call(self, query: Any, interests: Any, mask: Any = None, training: Any = None) -> tf.Tensor:
+    def call(self, query: Any, interests: Any, mask: Any = None, training: Any = None) -> Any:
         name = type(self).__name__
         query = checks.floats(name, "query", query, "B D")
         interests = checks.floats(name, "interests", interests, "B T H", query.dtype)
@@ -283,15 +287,18 @@ class InterestEvolution(_Seeded):
         target = query if self.projection is None else self.projection(query)  # [B, H]
         if self.gru_type == "gru":
             states = self.gru(interests, mask=mask)  # [B, T, H]
-            return self.attention(target, states, mask=mask, training=training)[0]
-        _, scores = self.attention(target, interests, mask=mask, training=training)  # [B, T]
-        return self.gru(interests, scores, mask=mask)
+            out, scores = self.attention(target, states, mask=mask, training=training)
+        else:
+            _, scores = self.attention(target, interests, mask=mask, training=training)  # [B, T]
+            out = self.gru(interests, scores, mask=mask)  # [B, H]
+        return (out, scores) if self.return_weights else out
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         return None
 
     def compute_output_shape(self, query_shape: Any, interests_shape: Any) -> Any:
-        return (query_shape[0], interests_shape[-1])
+        out = (query_shape[0], interests_shape[-1])
+        return (out, tuple(interests_shape)[:2]) if self.return_weights else out
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -302,6 +309,7 @@ class InterestEvolution(_Seeded):
             "activation": self.attention.get_config()["activation"],
             "reset_after": self.reset_after,
             "seed": self.seed,
+            "return_weights": self.return_weights,
         }
 
 

@@ -26,9 +26,10 @@ class SENET(OpLayer):
       reduction_ratio: r; the hidden layer has max(1, F // r) units.
       squeeze: "mean" or "max" over D; outliers pull "max" off.
       kernel_initializer, kernel_regularizer: as in `keras.layers.Dense`.
+      return_weights: also return the weights a, [B, F].
       backend: taken as in every layer; two products have one implementation.
 
-    Call: inputs [B, F, D], float. Returns [B, F, D] in the compute dtype.
+    Call: inputs [B, F, D], float. Returns [B, F, D], or ([B, F, D], [B, F]), in the compute dtype.
 
     Numerics: 16-bit inputs are computed in float32 and rounded once.
 
@@ -47,6 +48,7 @@ class SENET(OpLayer):
         squeeze: str = "mean",
         kernel_initializer: Any = "glorot_uniform",
         kernel_regularizer: Any = None,
+        return_weights: bool = False,
         *,
         backend: str | None = None,
         **kwargs: Any,
@@ -55,6 +57,7 @@ class SENET(OpLayer):
         positive(self, reduction_ratio=reduction_ratio)
         self.reduction_ratio = reduction_ratio
         self.squeeze = checks.choice("SENET", "squeeze", squeeze, tuple(_SQUEEZES))
+        self.return_weights = return_weights
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
@@ -75,25 +78,31 @@ class SENET(OpLayer):
         )
         self.built = True
 
-    def call(self, inputs: Any) -> tf.Tensor:
+    def call(self, inputs: Any) -> Any:
         x = checks.floats("SENET", "inputs", inputs, "B F D")
         kernels = [compat.as_tensor(k) for k in (self.squeeze_kernel, self.excitation_kernel)]
-        return _reweighted(x, *kernels, _SQUEEZES[self.squeeze])
+        out, weights = _reweighted(x, *kernels, _SQUEEZES[self.squeeze])
+        return (out, weights) if self.return_weights else out
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        return (input_shape[0], *static_shape(self, input_shape, "B F D"))
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        fields, dim = static_shape(self, input_shape, "B F D")
+        out, weights = (input_shape[0], fields, dim), (input_shape[0], fields)
+        return (out, weights) if self.return_weights else out
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "reduction_ratio": self.reduction_ratio,
             "squeeze": self.squeeze,
+            "return_weights": self.return_weights,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
 
 
 @accumulate
-def _reweighted(x: tf.Tensor, first: tf.Tensor, second: tf.Tensor, squeeze: Any) -> tf.Tensor:
+def _reweighted(
+    x: tf.Tensor, first: tf.Tensor, second: tf.Tensor, squeeze: Any
+) -> tuple[tf.Tensor, tf.Tensor]:
     weights = tf.nn.relu(tf.matmul(tf.nn.relu(tf.matmul(squeeze(x, axis=2), first)), second))
-    return x * weights[:, :, None]
+    return x * weights[:, :, None], weights

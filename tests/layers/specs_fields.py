@@ -105,10 +105,12 @@ def _mlp(layer: Any, x: np.ndarray) -> Any:
     return x
 
 
-def _senet(squeeze: Any) -> Callable[[Any, np.ndarray], np.ndarray]:
-    def expected(layer: Any, x: np.ndarray) -> np.ndarray:
+def _senet(squeeze: Any) -> Callable[[Any, np.ndarray], Any]:
+    def expected(layer: Any, x: np.ndarray) -> Any:
         hidden = np.maximum(squeeze(x, axis=2) @ np.asarray(layer.squeeze_kernel), 0)
-        return x * np.maximum(hidden @ np.asarray(layer.excitation_kernel), 0)[..., None]
+        weights = np.maximum(hidden @ np.asarray(layer.excitation_kernel), 0)
+        out = x * weights[..., None]
+        return (out, weights) if layer.return_weights else out
 
     return expected
 
@@ -218,7 +220,7 @@ SPECS: list[Spec] = [
     ),
     Spec(
         "senet_max",
-        lambda **kw: layers.SENET(2, "max", **kw),
+        lambda **kw: layers.SENET(2, "max", return_weights=True, **kw),
         floats(F, D),
         _senet(np.max),
         runs_op=False,

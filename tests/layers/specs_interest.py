@@ -34,15 +34,17 @@ def attention_of(layer: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return [w for w in weights if w.ndim == 2], [w for w in weights if w.ndim == 1]
 
 
-def _evolved(layer: Any, x: dict[str, np.ndarray]) -> np.ndarray:
-    return evolution(
+def _evolved(layer: Any, x: dict[str, np.ndarray]) -> Any:
+    out, scores = evolution(
         x["query"],
         x["interests"],
         x["mask"],
         attention_of(layer.attention),
         layer.gru.get_weights(),
         layer.projection.get_weights()[0],
+        layer.gru_type,
     )
+    return (out, scores) if layer.return_weights else out
 
 
 SPECS = [
@@ -56,6 +58,13 @@ SPECS = [
     Spec(
         "interest_evolution",
         lambda **kw: layers.InterestEvolution(hidden_units=(5,), **kw),
+        _interests,
+        _evolved,
+        call=lambda layer, x: layer(x["query"], x["interests"], mask=x["mask"]),
+    ),
+    Spec(
+        "interest_evolution_scores",
+        lambda **kw: layers.InterestEvolution("gru", return_weights=True, **kw),
         _interests,
         _evolved,
         call=lambda layer, x: layer(x["query"], x["interests"], mask=x["mask"]),

@@ -136,7 +136,7 @@ def test_evolutions_are_the_papers(gru_type, augru_form):
         want = evolution(
             query, steps, MASK, attention_of(layer.attention), layer.gru.get_weights(),
             projection, gru_type, augru_form,
-        )  # fmt: skip
+        )[0]  # fmt: skip
         np.testing.assert_allclose(got, want, atol=1e-5)
         np.testing.assert_array_equal(got[3], 0)
 

@@ -57,12 +57,15 @@ def evolution(
     projection: np.ndarray | None = None,
     gru_type: str = "augru",
     augru_form: str = "paper",
-) -> np.ndarray:
-    """Last state of the second GRU; `attention` is kernels and biases, `gru` its weights."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Last state of the second GRU and the scores.
+
+    `attention` is kernels and biases, `gru` its weights.
+    """
     target = query if projection is None else query @ projection
     options: dict[str, Any] = {"mask": mask, "gru_type": gru_type, "augru_form": augru_form}
     if gru_type == "gru":
         states, _ = dynamic_gru(interests, *gru, **options)
-        return target_attention(target, states, *attention, mask)[0]
+        return target_attention(target, states, *attention, mask)
     _, scores = target_attention(target, interests, *attention, mask)
-    return dynamic_gru(interests, *gru, attention=scores, **options)[1]
+    return dynamic_gru(interests, *gru, attention=scores, **options)[1], scores
