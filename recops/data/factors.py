@@ -48,7 +48,8 @@ class Factors:
         if isinstance(values, cls):
             return values
         missing = np.asarray(values.isna()) if hasattr(values, "isna") else None
-        array = np.asarray(values)
+        # A list would become text whole where one of its cells is.
+        array = np.asarray(values, None if hasattr(values, "dtype") else object)
         if array.ndim != 1:
             raise ValueError(f"the column {name!r} must have the shape [N], got {[*array.shape]}")
         if array.dtype.kind in "biuf":
