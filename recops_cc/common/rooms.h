@@ -7,6 +7,7 @@
 
 namespace recops {
 
+std::vector<Op> AttentionOps();
 std::vector<Op> PairwiseOps();
 
 }  // namespace recops

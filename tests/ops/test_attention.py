@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recops import ops
 
-BACKENDS = ("xla", "reference")
+BACKENDS = ("cpp", "xla", "reference")
 B, T, S, N, E = 2, 3, 4, 2, 5
 
 

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from recops._core import checks
 from recops._core.dispatch import Room
-from recops.ops.attention import reference, xla
+from recops.ops.attention import cpp, reference, xla
 
-_ROOM = Room("attention", ("multi_head_attention",), reference, xla)
+_ROOM = Room("attention", ("multi_head_attention",), reference, xla, cpp)
 
 
 def multi_head_attention(

@@ -1,0 +1,405 @@
+// Multi-head attention: one head of one row at a time, whose scores [S, T] never leave the cache.
+// Queries lie along the lanes, so that the softmax over the keys adds and compares whole vectors
+// and a key that no query keeps is left out as a whole. The backward makes the weights again.
+#include <vector>
+
+#include "../common/math.h"
+#include "../common/numeric.h"
+#include "../common/rooms.h"
+#include "../common/transpose.h"
+#include "../common/vector.h"
+
+namespace recops {
+namespace {
+
+// Scores of a block of queries: small enough for the second cache with all that is made of them.
+constexpr int64_t kScores = 1 << 14;
+// Results above this size are written past the cache.
+constexpr int64_t kStreamed = 1 << 23;
+
+struct Sizes {
+  int64_t batch, steps, sources, heads, dim;
+  int64_t row() const { return heads * dim; }  // from one step to the next
+};
+
+Sizes SizesOf(const Call& call) {
+  const Buffer& q = call.inputs[0];
+  return {q.dim(0), q.dim(1), call.inputs[1].dim(1), q.dim(2), q.dim(3)};
+}
+
+// Queries of a block, whole vectors.
+template <typename A>
+int64_t BlockOf(const Sizes& n) {
+  const int64_t fit = kScores / std::max<int64_t>(n.sources, 1) / kLanes<A> * kLanes<A>;
+  return std::max(kLanes<A>, std::min(Padded<A>(n.steps), fit));
+}
+
+// Vectors [E] of one head, wide and padded to whole vectors: where they stand, or a copy.
+template <typename T>
+class Vectors {
+  using A = Wide<T>;
+
+ public:
+  Vectors(int64_t most, const Sizes& n)
+      : n_(n),
+        padded_(Padded<A>(n.dim)),
+        in_place_(!kNarrow<T> && padded_ == n.dim),
+        copy_(most * padded_) {}
+
+  // `count` of them from `from` on, or those named by `steps`.
+  void Read(const T* from, int64_t count, const int64_t* steps = nullptr) {
+    if constexpr (!kNarrow<T>) {
+      if (in_place_ && steps == nullptr) {
+        data = from;
+        stride = n_.row();
+        return;
+      }
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const T* vector = from + (steps == nullptr ? i : steps[i]) * n_.row();
+      A* to = copy_ + i * padded_;
+      const A* wide = Load(vector, n_.dim, to);
+      if (wide != to) std::memcpy(to, wide, n_.dim * sizeof(A));
+      for (int64_t k = n_.dim; k < padded_; ++k) to[k] = 0;
+    }
+    data = copy_;
+    stride = padded_;
+  }
+
+  const A* data = nullptr;
+  int64_t stride = 0;
+
+ private:
+  Sizes n_;
+  int64_t padded_;
+  bool in_place_;
+  Scratch<A> copy_;
+};
+
+// Writes padded vectors [count, E] to the steps of one head, each times a factor if there are any.
+template <typename T>
+class Writer {
+  using A = Wide<T>;
+
+ public:
+  explicit Writer(const Sizes& n)
+      : n_(n),
+        padded_(Padded<A>(n.dim)),
+        streamed_(!kNarrow<T> && padded_ == n.dim &&
+                  n.batch * n.steps * n.row() * int64_t{sizeof(T)} > kStreamed),
+        wide_(ScratchSize<T>(padded_)) {}
+
+  void Write(const A* from, int64_t count, T* to, const A* factors, const int64_t* steps) {
+    for (int64_t i = 0; i < count; ++i) {
+      Put(from + i * padded_, factors == nullptr ? A(1) : factors[i],
+          to + (steps == nullptr ? i : steps[i]) * n_.row());
+    }
+  }
+
+  // Zeros at every step that is not among the `count` ascending ones.
+  void Clear(T* to, int64_t all, const int64_t* steps, int64_t count) {
+    for (int64_t step = 0, i = 0; step < all; ++step) {
+      if (i < count && steps[i] == step) {
+        ++i;
+      } else {
+        std::memset(static_cast<void*>(to + step * n_.row()), 0, n_.dim * sizeof(T));
+      }
+    }
+  }
+
+ private:
+  void Put(const A* from, A factor, T* to) {
+    constexpr int64_t L = kLanes<A>;
+    if constexpr (kNarrow<T>) {
+      for (int64_t k = 0; k < padded_; k += L) StoreVec(wide_ + k, LoadVec(from + k) * factor);
+      Store(wide_.get(), to, n_.dim);
+    } else {
+      int64_t k = 0;
+      for (; k + L <= n_.dim; k += L) {
+        const Vec<A> value = LoadVec(from + k) * factor;
+        streamed_ ? Stream(to + k, value) : StoreVec(to + k, value);
+      }
+      for (; k < n_.dim; ++k) to[k] = from[k] * factor;
+    }
+  }
+
+  Sizes n_;
+  int64_t padded_;
+  bool streamed_;
+  Scratch<A> wide_;
+};
+
+// Which keys a head keeps. A mask is [B or 1, N or 1, T or 1, S].
+template <typename A>
+class Kept {
+ public:
+  Kept(const Buffer& mask, const Sizes& n, int64_t block)
+      : mask_(mask), n_(n), block_(block), keep_(mask.dim(2) == 1 ? 0 : n.sources * block) {}
+
+  // The keys that some query of the head keeps.
+  void Select(int64_t b, int64_t n) {
+    const int64_t m = (mask_.dim(0) == 1 ? 0 : b) * mask_.dim(1) + (mask_.dim(1) == 1 ? 0 : n);
+    const bool* from = mask_.as<const bool>() + m * mask_.dim(2) * n_.sources;
+    if (from == from_) return;
+    from_ = from;
+    first_ = -1;
+    some_.assign(n_.sources, 0);
+    for (int64_t t = 0; t < mask_.dim(2); ++t) {
+      for (int64_t s = 0; s < n_.sources; ++s) some_[s] |= from[t * n_.sources + s];
+    }
+    keys.clear();
+    for (int64_t s = 0; s < n_.sources; ++s) {
+      if (some_[s]) keys.push_back(s);
+    }
+    all = static_cast<int64_t>(keys.size()) == n_.sources;
+  }
+
+  // Which of the queries [first, first + count) keep which of the keys: [keys, block], 1 or 0.
+  const A* Queries(int64_t first, int64_t count) {
+    if (mask_.dim(2) == 1) return nullptr;
+    if (first == first_) return keep_;
+    first_ = first;
+    const bool* from = from_ + first * n_.sources;
+    for (size_t i = 0; i < keys.size(); ++i) {
+      A* to = keep_ + i * block_;
+      for (int64_t t = 0; t < count; ++t) to[t] = from[t * n_.sources + keys[i]];
+      for (int64_t t = count; t < block_; ++t) to[t] = 0;
+    }
+    return keep_;
+  }
+
+  int64_t count() const { return static_cast<int64_t>(keys.size()); }
+  const int64_t* steps() const { return all ? nullptr : keys.data(); }
+
+  std::vector<int64_t> keys;
+  bool all = false;
+
+ private:
+  Buffer mask_;
+  Sizes n_;
+  int64_t block_;
+  Scratch<A> keep_;
+  std::vector<uint8_t> some_;
+  const bool* from_ = nullptr;
+  int64_t first_ = -1;  // of the queries that `keep_` is for
+};
+
+// Scores [keys, block] to exp(score - maximum); `inverse` [block] gets one over their sums, and 0
+// where a query keeps no key.
+template <typename A>
+void Softmax(A* scores, int64_t keys, int64_t block, int64_t queries, const A* keep, A* inverse) {
+  const Vec<A> least = Fill<A>(-INFINITY), zero{};
+  for (int64_t t = 0; t < queries; t += kLanes<A>) {
+    Vec<A> maximum = least;
+    for (int64_t s = 0; s < keys; ++s) {
+      A* at = scores + s * block + t;
+      Vec<A> score = LoadVec(at);
+      if (keep != nullptr) {
+        score = LoadVec(keep + s * block + t) != zero ? score : least;
+        StoreVec(at, score);
+      }
+      maximum = Max<A>(score, maximum);
+    }
+    maximum = maximum == least ? zero : maximum;
+    Vec<A> sum{};
+    for (int64_t s = 0; s < keys; ++s) {
+      A* at = scores + s * block + t;
+      const Vec<A> weight = Exp<A>(LoadVec(at) - maximum);
+      StoreVec(at, weight);
+      sum += weight;
+    }
+    StoreVec(inverse + t, sum == zero ? zero : A(1) / sum);
+  }
+}
+
+// What both directions share: a head's keys, and a block of queries' unnormalised weights.
+template <typename T>
+class Head {
+  using A = Wide<T>;
+
+ public:
+  Head(const Call& call, const Sizes& n)
+      : n_(n),
+        block(BlockOf<A>(n)),
+        kept(call.inputs[3], n, block),
+        q(n.steps, n),
+        k(n.sources, n),
+        v(n.sources, n),
+        scale_(static_cast<A>(BitCast<double>(call.options[0]))),
+        turned_(Padded<A>(n.dim) * block),
+        weights(n.sources * block),
+        inverse(block) {}
+
+  void Select(const Call& call, int64_t b, int64_t head) {
+    kept.Select(b, head);
+    const int64_t step = b * n_.steps * n_.row(), source = b * n_.sources * n_.row();
+    q.Read(call.in<T>(0) + step + head * n_.dim, n_.steps);
+    k.Read(call.in<T>(1) + source + head * n_.dim, kept.count(), kept.steps());
+    v.Read(call.in<T>(2) + source + head * n_.dim, kept.count(), kept.steps());
+  }
+
+  // Makes the weights of queries [first, first + count).
+  void Weigh(int64_t first, int64_t count) {
+    const int64_t width = Padded<A>(count);
+    TransposeVectors<A>(q.data + first * q.stride, count, n_.dim, q.stride, scale_, turned_.get(),
+                        block);
+    MatMul<A>(kept.count(), width, n_.dim, k.data, k.stride, 1, turned_.get(), block,
+              weights.get(), block);
+    Softmax<A>(weights.get(), kept.count(), block, count, kept.Queries(first, count),
+               inverse.get());
+  }
+
+ private:
+  Sizes n_;
+
+ public:
+  int64_t block;
+  Kept<A> kept;
+  Vectors<T> q, k, v;
+
+ private:
+  A scale_;
+  Scratch<A> turned_;
+
+ public:
+  Scratch<A> weights, inverse;
+};
+
+// Heads of a unit of work, the same whatever the threads.
+int64_t HeadsAtOnce(const Sizes& n) {
+  const double work = static_cast<double>(n.steps) * n.sources * n.dim;
+  return std::max<int64_t>(1, static_cast<int64_t>((1 << 19) / std::max(work, 1.0)));
+}
+
+template <typename T>
+void Attention(const Call& call) {
+  using A = Wide<T>;
+  const Sizes n = SizesOf(call);
+  call.parallel(n.batch * n.heads, HeadsAtOnce(n), [&](int64_t begin, int64_t end) {
+    Head<T> head(call, n);
+    Writer<T> writer(n);
+    const int64_t padded = Padded<A>(n.dim);
+    Scratch<A> sums(head.block * padded);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t b = i / n.heads, h = i % n.heads;
+      head.Select(call, b, h);
+      T* out = call.out<T>(0) + b * n.steps * n.row() + h * n.dim;
+      for (int64_t first = 0; first < n.steps; first += head.block) {
+        const int64_t count = std::min(head.block, n.steps - first);
+        head.Weigh(first, count);
+        MatMul<A>(count, padded, head.kept.count(), head.weights.get(), 1, head.block, head.v.data,
+                  head.v.stride, sums.get(), padded);
+        writer.Write(sums, count, out + first * n.row(), head.inverse, nullptr);
+      }
+    }
+  });
+}
+
+// With U the unnormalised weights, c = 1 / their sums and P = U c, the gradient of the scores is
+// P (dP - sum_s P dP). c goes into the gradient of the output, the scale into that of the scores.
+template <typename T>
+void AttentionGrad(const Call& call) {
+  using A = Wide<T>;
+  constexpr int64_t L = kLanes<A>;
+  const Sizes n = SizesOf(call);
+  const A scale = static_cast<A>(BitCast<double>(call.options[0]));
+  call.parallel(n.batch * n.heads, HeadsAtOnce(n), [&](int64_t begin, int64_t end) {
+    Head<T> head(call, n);
+    Writer<T> writer(n);
+    Vectors<T> dout(n.steps, n);
+    const int64_t padded = Padded<A>(n.dim), block = head.block;
+    Scratch<A> dv(n.sources * padded), dk(n.sources * padded), dq(block * padded);
+    Scratch<A> scaled(block * padded), turned(padded * block), dweights(n.sources * block);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t b = i / n.heads, h = i % n.heads;
+      head.Select(call, b, h);
+      const int64_t keys = head.kept.count();
+      const int64_t step = b * n.steps * n.row() + h * n.dim;
+      const int64_t source = b * n.sources * n.row() + h * n.dim;
+      dout.Read(call.in<T>(4) + step, n.steps);
+      if (n.steps == 0) {
+        std::memset(dv.get(), 0, n.sources * padded * sizeof(A));
+        std::memset(dk.get(), 0, n.sources * padded * sizeof(A));
+      }
+      for (int64_t first = 0; first < n.steps; first += block) {
+        const int64_t count = std::min(block, n.steps - first), width = Padded<A>(count);
+        const bool add = first > 0;
+        head.Weigh(first, count);
+        for (int64_t t = 0; t < count; ++t) {
+          const A* from = dout.data + (first + t) * dout.stride;
+          for (int64_t e = 0; e < padded; e += L) {
+            StoreVec(scaled + t * padded + e, LoadVec(from + e) * head.inverse[t]);
+          }
+        }
+        MatMul<A>(keys, padded, count, head.weights.get(), block, 1, scaled.get(), padded, dv.get(),
+                  padded, add);
+        TransposeVectors<A>(scaled.get(), count, n.dim, padded, scale, turned.get(), block);
+        MatMul<A>(keys, width, n.dim, head.v.data, head.v.stride, 1, turned.get(), block,
+                  dweights.get(), block);
+        for (int64_t t = 0; t < width; t += L) {
+          Vec<A> sum{};
+          for (int64_t s = 0; s < keys; ++s) {
+            sum += LoadVec(head.weights + s * block + t) * LoadVec(dweights + s * block + t);
+          }
+          sum *= LoadVec(head.inverse + t);
+          for (int64_t s = 0; s < keys; ++s) {
+            A* at = dweights + s * block + t;
+            StoreVec(at, LoadVec(head.weights + s * block + t) * (LoadVec(at) - sum));
+          }
+        }
+        MatMul<A>(keys, padded, count, dweights.get(), block, 1, head.q.data + first * head.q.stride,
+                  head.q.stride, dk.get(), padded, add);
+        MatMul<A>(count, padded, keys, dweights.get(), 1, block, head.k.data, head.k.stride,
+                  dq.get(), padded);
+        writer.Write(dq, count, call.out<T>(0) + step + first * n.row(), nullptr, nullptr);
+      }
+      writer.Write(dk, keys, call.out<T>(1) + source, nullptr, head.kept.steps());
+      writer.Write(dv, keys, call.out<T>(2) + source, nullptr, head.kept.steps());
+      if (!head.kept.all) {
+        for (int output : {1, 2}) {
+          writer.Clear(call.out<T>(output) + source, n.sources, head.kept.keys.data(), keys);
+        }
+      }
+    }
+  });
+}
+
+std::vector<Dims> LikeQuery(const std::vector<Dims>& in, const std::vector<int64_t>& options) {
+  const Dims &q = in[0], &k = in[1], &v = in[2], &mask = in[3];
+  Check(q.size() == 4 && k.size() == 4 && v.size() == 4, "query, key, value: expected rank 4");
+  Check(mask.size() == 4, "mask: expected rank 4");
+  Check(options.size() == 1, "expected the scale as the only option");
+  for (int axis : {0, 2, 3}) CheckSize(k[axis], q[axis], "key");
+  for (int axis : {0, 1, 2, 3}) CheckSize(v[axis], k[axis], "value");
+  const Dims whole = {q[0], q[2], q[1], k[1]};
+  for (int axis = 0; axis < 4; ++axis) {
+    if (axis == 3 || mask[axis] != 1) CheckSize(mask[axis], whole[axis], "mask");
+  }
+  return {q};
+}
+
+std::vector<Dims> LikeInputs(const std::vector<Dims>& in, const std::vector<int64_t>& options) {
+  LikeQuery(in, options);
+  Check(in[4].size() == 4, "dout: expected rank 4");
+  for (int axis = 0; axis < 4; ++axis) CheckSize(in[4][axis], in[0][axis], "dout");
+  return {in[0], in[1], in[2]};
+}
+
+}  // namespace
+
+std::vector<Op> AttentionOps() {
+  return {
+      {"MultiHeadAttention",
+       {"query: T", "key: T", "value: T", "mask: bool"},
+       {"out: T"},
+       LikeQuery,
+       RECOPS_RUN(Attention)},
+      {"MultiHeadAttentionGrad",
+       {"query: T", "key: T", "value: T", "mask: bool", "dout: T"},
+       {"dquery: T", "dkey: T", "dvalue: T"},
+       LikeInputs,
+       RECOPS_RUN(AttentionGrad)},
+  };
+}
+
+}  // namespace recops
