@@ -47,6 +47,7 @@ TRAINING: dict[str, Settings] = {
     "PNN": _DEEP,
     "FiBiNET": _DEEP,
     "AutoInt": replace(_DEEP, options={**_DEEP.options, "hidden_units": (64,)}),
+    "YoutubeDNNRanking": replace(_DEEP, options={**_DEEP.options, "hidden_units": (256, 128)}),
     "DIN": _INTEREST,
     "DIEN": _INTEREST,
     "DSIN": _DEEP,

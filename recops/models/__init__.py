@@ -19,6 +19,7 @@ from recops.models.pnn import PNN
 from recops.models.transformer import Transformer
 from recops.models.wide_deep import WideDeep
 from recops.models.xdeepfm import XDeepFM
+from recops.models.youtubednn_ranking import YoutubeDNNRanking
 from recops.models.youtubednn_retrieval import YoutubeDNNRetrieval
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "Transformer",
     "WideDeep",
     "XDeepFM",
+    "YoutubeDNNRanking",
     "YoutubeDNNRetrieval",
 ]

@@ -23,6 +23,7 @@ from recops.models.nfm import NFM
 from recops.models.pnn import PNN
 from recops.models.wide_deep import WideDeep
 from recops.models.xdeepfm import XDeepFM
+from recops.models.youtubednn_ranking import YoutubeDNNRanking
 from recops.models.youtubednn_retrieval import YoutubeDNNRetrieval
 
 _ANY = "any features"
@@ -89,6 +90,12 @@ CATALOGUE: dict[str, Entry] = {
         Entry("PNN", PNN, "Qu et al., Product-based Neural Networks, ICDM 2016", _FIELDS),
         Entry("FiBiNET", FiBiNET, "Huang et al., FiBiNET, RecSys 2019", _FIELDS),
         Entry("AutoInt", AutoInt, "Song et al., AutoInt, CIKM 2019", _FIELDS),
+        Entry(
+            "YoutubeDNNRanking",
+            YoutubeDNNRanking,
+            "Covington et al., Deep Neural Networks for YouTube Recommendations, RecSys 2016",
+            f"{_ANY}; numbers as percentiles; labels are watch time, of which a click is one unit",
+        ),
         Entry("DIN", DIN, "Zhou et al., Deep Interest Network, KDD 2018", _HISTORIES, "sequence"),
         Entry(
             "DIEN",

@@ -65,6 +65,7 @@ COUNTS = [
         {"use_res": False, "embed_numeric": False, "hidden_units": [16, 8]},
         EMBEDDINGS + 3 * 4 * 8 + 3 * 8 * 8 + 4 * 8 + 1 + HIDDEN[X] + 8,
     ),
+    ("YoutubeDNNRanking", {}, EMBEDDINGS + HIDDEN[X] + 8 + 1),
     ("DSIN", {}, STEPS + EXTRACTOR + 2 * LSTM + 2 * UNIT + HIDDEN[3 * 4 + 2 * 4 + 2] + 8 + 1),
     (
         "DSIN",

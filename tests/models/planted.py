@@ -38,6 +38,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "PNN": {"hidden_units": [16, 8], "product": "both"},
     "FiBiNET": {"hidden_units": [16, 8], "dropout": 0.1},
     "AutoInt": {"num_layers": 2, "head_dim": 4},
+    "YoutubeDNNRanking": {"hidden_units": [16, 8]},
     "DIEN": {
         "hidden_units": [16, 8],
         "attention_units": [8],

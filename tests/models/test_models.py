@@ -33,7 +33,7 @@ from tests.models.planted import (
 each_model = pytest.mark.parametrize("name", SMALL)
 OF_HISTORIES = [name for name in SMALL if CATALOGUE[name].task == "sequence"]
 OF_FIELDS = [name for name in SMALL if name not in OF_HISTORIES]
-ANY_NUMBER = ["WideDeep", "DCN", "LSPLM"]
+ANY_NUMBER = ["WideDeep", "DCN", "LSPLM", "YoutubeDNNRanking"]
 NAMED = ["NeuralCF"]
 PAIRWISE = [name for name in OF_FIELDS if name not in (*ANY_NUMBER, *NAMED)]
 
