@@ -144,6 +144,7 @@ void Register(const Op& op) {
     for (const std::string& input : op.inputs) builder.Input(input);
     for (const std::string& output : op.outputs) builder.Output(output);
     if (Mentions(op, ": T")) builder.Attr("T: {half, bfloat16, float, double}");
+    if (Mentions(op, ": W")) builder.Attr("W: {float, double}");
     if (Mentions(op, ": I")) builder.Attr("I: {int32, int64}");
     builder.Attr("options: list(int) = []");
     builder.SetShapeFn(

@@ -26,7 +26,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-SOURCES = Path(__file__).resolve().parents[2] / "recops_cc"
+_PACKAGE = Path(__file__).resolve().parents[1]
+SOURCES = _PACKAGE.parent / "recops_cc"
+INSTALLED = _PACKAGE / "native"
 LIBRARY = "librecops.so"
 
 # Kernels are plain C++ and may use all that the processor has; what includes TensorFlow's headers
@@ -40,7 +42,6 @@ _KERNEL_FLAGS = [
     "-fno-trapping-math",
     "-fopenmp-simd",
 ]
-_COMMON_FLAGS = ["-fPIC", "-fvisibility=hidden"]
 _TENSORFLOW_FLAGS = ["-O2", "-w"]
 _XLA = SOURCES / "xla_calls.cc"
 
@@ -55,6 +56,16 @@ class Built:
 
     path: Path
     xla: bool
+
+    def describe(self) -> str:
+        """Where it is and what can call it."""
+        calls = "also inside jit_compile=True" if self.xla else "but not inside jit_compile=True"
+        return f"{self.path} (callable in graphs, {calls})"
+
+
+def _common_flags() -> list[str]:
+    """Flags of every unit and of the link; RECOPS_CXXFLAGS adds to them, a sanitizer for one."""
+    return ["-fPIC", "-fvisibility=hidden", *os.environ.get("RECOPS_CXXFLAGS", "").split()]
 
 
 def cache_root() -> Path:
@@ -110,7 +121,7 @@ def _identity(program: str) -> bytes:
 def key(program: str) -> str:
     """What a library depends on, in one word."""
     digest = hashlib.sha256(_identity(program))
-    digest.update(" ".join([*_KERNEL_FLAGS, *_COMMON_FLAGS, *_TENSORFLOW_FLAGS]).encode())
+    digest.update(" ".join([*_KERNEL_FLAGS, *_common_flags(), *_TENSORFLOW_FLAGS]).encode())
     for path in sorted([*sources(), *SOURCES.rglob("*.h")]):
         digest.update(str(path.relative_to(SOURCES)).encode() + b"\0" + path.read_bytes() + b"\0")
     return f"tf{tf.__version__}-{digest.hexdigest()[:16]}"
@@ -121,31 +132,37 @@ def find() -> Built | None:
 
     Raises: BuildError when none could be built either.
     """
-    return _finished(_folder(compiler()))
+    return _finished(_name(compiler()))
 
 
-def _folder(program: str) -> Path:
+def _name(program: str) -> str:
     if not sources():
         raise BuildError(f"the C++ sources are not installed (expected in {SOURCES})")
-    return cache_root() / key(program)
+    return key(program)
 
 
-def find_or_build(*, quiet: bool = False, rebuild: bool = False) -> Built:
-    """The library for this machine, built if it is not in the cache.
+def find_or_build(*, root: Path | None = None, quiet: bool = False, rebuild: bool = False) -> Built:
+    """The library for this machine, built if it is not there.
+
+    Args:
+      root: folder to build in; None is the cache.
+      quiet: say nothing on stderr.
+      rebuild: build even if it is there.
 
     Raises: BuildError, saying why and naming the compiler's log where there is one.
     """
     program = compiler()
-    folder = _folder(program)
-    if not rebuild and (found := _finished(folder)):
+    name = _name(program)
+    if not rebuild and (found := _finished(name)):
         return found
+    folder = (root or cache_root()) / name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.parent / f"{folder.name}.lock"):
+        with _locked(folder.parent / f"{name}.lock"):
             # Another process may have built it while this one waited.
-            if not rebuild and (found := _finished(folder)):
+            if not rebuild and (found := _finished(name)):
                 return found
-            return _build(program, folder, quiet)
+            return _build(program, folder, quiet, rebuild)
     except OSError as error:
         raise BuildError(
             f"cannot write the native library to {folder}: {error.strerror or error}; "
@@ -153,9 +170,13 @@ def find_or_build(*, quiet: bool = False, rebuild: bool = False) -> Built:
         ) from error
 
 
-def _finished(folder: Path) -> Built | None:
-    path = folder / LIBRARY
-    return Built(path, (folder / "with-xla").exists()) if path.exists() else None
+def _finished(name: str) -> Built | None:
+    """A library built when the package was installed, or in the cache."""
+    for folder in (INSTALLED / name, cache_root() / name):
+        path = folder / LIBRARY
+        if path.exists():
+            return Built(path, (folder / "with-xla").exists())
+    return None
 
 
 @contextlib.contextmanager
@@ -166,7 +187,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(program: str, folder: Path, quiet: bool) -> Built:
+def _build(program: str, folder: Path, quiet: bool, anew: bool) -> Built:
     begun = time.monotonic()
     if not quiet:
         print(
@@ -182,7 +203,9 @@ def _build(program: str, folder: Path, quiet: bool) -> Built:
         with concurrent.futures.ThreadPoolExecutor(max(1, _processors())) as pool:
             # The longest first.
             units = sorted(sources(), key=lambda path: path != _XLA)
-            jobs = {path: pool.submit(_compile, program, path, Path(scratch)) for path in units}
+            jobs = {
+                path: pool.submit(_compile, program, path, Path(scratch), anew) for path in units
+            }
             results = {path: job.result() for path, job in jobs.items()}
         log.write_text("".join(said for _, said in results.values()))
         failed = [path for path, (object_file, _) in results.items() if object_file is None]
@@ -191,7 +214,15 @@ def _build(program: str, folder: Path, quiet: bool) -> Built:
             raise BuildError(f"the compiler failed on {names}; its log is {log}")
         objects = [str(o) for o, _ in results.values() if o is not None]
         linked = _run(
-            [program, "-shared", *objects, "-o", str(made / LIBRARY), *_link_flags(failed)]
+            [
+                program,
+                "-shared",
+                *_common_flags(),
+                *objects,
+                "-o",
+                str(made / LIBRARY),
+                *_link_flags(failed),
+            ]
         )
         if linked.returncode:
             log.write_text(log.read_text() + linked.stderr)
@@ -205,7 +236,7 @@ def _build(program: str, folder: Path, quiet: bool) -> Built:
     return Built(folder / LIBRARY, not failed)
 
 
-def _compile(program: str, path: Path, scratch: Path) -> tuple[Path | None, str]:
+def _compile(program: str, path: Path, scratch: Path, anew: bool) -> tuple[Path | None, str]:
     """The object file of a unit, or None, and what the compiler said.
 
     Objects are kept: after a change of one kernel, the units that include TensorFlow's headers,
@@ -216,13 +247,13 @@ def _compile(program: str, path: Path, scratch: Path) -> tuple[Path | None, str]
         flags.append(f"-I{SOURCES / 'common' / 'shims'}")
     else:
         flags = [*_KERNEL_FLAGS, f"-I{tf.sysconfig.get_include()}"]
-    command = [program, "-c", *_COMMON_FLAGS, *flags, str(path)]
+    command = [program, "-c", *flags, *_common_flags(), str(path)]
     digest = hashlib.sha256(_identity(program))
     digest.update(" ".join(command).encode())
     for read in _read_by(path):
         digest.update(b"\0" + read.read_bytes())
     kept = cache_root() / "objects" / f"{path.parent.name}-{path.stem}-{digest.hexdigest()[:16]}.o"
-    if kept.exists():
+    if kept.exists() and not anew:
         return kept, ""
     target = scratch / kept.name
     done = _run([*command, "-o", str(target)])

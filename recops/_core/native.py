@@ -55,10 +55,7 @@ def without_building() -> Iterator[None]:
 def describe() -> str:
     """One sentence on the library: where it is, or why there is none."""
     loaded = _load()
-    if isinstance(loaded, str):
-        return loaded
-    calls = "callable inside jit_compile=True" if loaded.built.xla else "without XLA calls"
-    return f"{loaded.built.path} ({calls})"
+    return loaded if isinstance(loaded, str) else loaded.built.describe()
 
 
 def call(op: str, *inputs: Any, options: Sequence[int] = ()) -> Any:

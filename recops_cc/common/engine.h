@@ -55,8 +55,8 @@ struct Call {
 struct Op {
   // CamelCase; TensorFlow knows it as "Recops>" + name.
   std::string name;
-  // "x: T" (any float type, the same for all), "ids: I" (int32 or int64), "mask: bool",
-  // "sums: float". An optional argument that is absent has no elements.
+  // "x: T" (any float type, the same for all), "sums: W" (float, or double where T is), "ids: I"
+  // (int32 or int64), "mask: bool". An optional argument that is absent has no elements.
   std::vector<std::string> inputs;
   std::vector<std::string> outputs;
   std::vector<Dims> (*shapes)(const std::vector<Dims>& inputs, const std::vector<int64_t>& options);

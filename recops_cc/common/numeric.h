@@ -108,8 +108,10 @@ class Scratch {
  public:
   explicit Scratch(int64_t n) : data_(Allocate(n)) {}
   T* get() { return data_.get(); }
+  const T* get() const { return data_.get(); }
   T& operator[](int64_t i) { return data_.get()[i]; }
   operator T*() { return data_.get(); }
+  operator const T*() const { return data_.get(); }
 
  private:
   struct Free {

@@ -65,7 +65,8 @@ void RunBlocks(int64_t n, int64_t block, int64_t threads, const Schedule& schedu
   work(&body);
   std::unique_lock<std::mutex> lock(state->mutex);
   state->idle.wait(lock, [&] { return state->done == blocks; });
-  if (state->error) std::rethrow_exception(state->error);
+  // A task that starts late still holds the state; the error is the caller's alone from here.
+  if (std::exception_ptr error = std::move(state->error)) std::rethrow_exception(error);
 }
 
 }  // namespace recops

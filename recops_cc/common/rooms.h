@@ -8,7 +8,9 @@
 namespace recops {
 
 std::vector<Op> AttentionOps();
+std::vector<Op> AttentionalPoolingOps();
 std::vector<Op> PairwiseOps();
+std::vector<Op> SampledSoftmaxOps();
 
 }  // namespace recops
 

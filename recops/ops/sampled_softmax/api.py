@@ -10,9 +10,9 @@ import tensorflow as tf
 from recops._core import checks
 from recops._core.dispatch import Room
 from recops.ops.embedding.rows import bag_rows, poison
-from recops.ops.sampled_softmax import reference, samplers, xla
+from recops.ops.sampled_softmax import cpp, reference, samplers, xla
 
-_ROOM = Room("sampled_softmax", ("sampled_softmax", "in_batch_softmax"), reference, xla)
+_ROOM = Room("sampled_softmax", ("sampled_softmax", "in_batch_softmax"), reference, xla, cpp)
 
 
 def sampled_softmax(

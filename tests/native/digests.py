@@ -1,0 +1,36 @@
+"""Prints a digest of the values and gradients of every native op, in a graph and under jit.
+
+python -m tests.native.digests THREADS
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+
+import tensorflow as tf
+
+from recops._core import dispatch
+from tests import testing
+
+
+def main(threads: int) -> None:
+    """Run every smoke case, which has enough rows for many blocks, on so many threads."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    found = {}
+    for case in testing.cases("smoke"):
+        if dispatch.rooms()[case.op].why_not("cpp", case.op) is not None:
+            continue
+        for mode in ("graph", "jit"):
+            fn, arrays = testing.public(case, "cpp"), case.arrays("float32")
+            values, gradients = testing.run(fn, arrays, mode, constant=case.constant)
+            digest = hashlib.sha256()
+            for array in [*values, *gradients]:
+                digest.update(array.tobytes())
+            found[f"{case.op} {case.name} {mode}"] = digest.hexdigest()
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
