@@ -18,9 +18,9 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-# Chosen by validation AUC on MovieLens 100K, but for LSPLM, NeuralCF, XDeepFM, AutoInt, DSIN and
-# BST, which start from their kin's. A person's taste shows in a hundred ratings or so: without a
-# penalty the embeddings learn these by heart within a few epochs.
+# Chosen by validation AUC on MovieLens 100K, but for NeuralCF, whose are its kin's. The trials of
+# LSPLM, XDeepFM, AutoInt, DSIN and BST were single runs of seed 0. A person's taste shows in a
+# hundred ratings or so: without a penalty the embeddings learn these by heart within a few epochs.
 _DEEP = Settings(options={"l2_embedding": 1e-3, "dropout": 0.3})
 # Where a first order stands beside the interactions alone, it must keep pace with them: rare ids
 # get few steps, so the steps are large ones on large batches.
@@ -34,7 +34,8 @@ _INTEREST = replace(
 TRAINING: dict[str, Settings] = {
     "FM": replace(_SHALLOW, options={"l2_embedding": 1e-4}),
     "FFM": replace(_SHALLOW, options={"l2_embedding": 1e-4}),
-    "LSPLM": replace(_SHALLOW, options={"l2": 1e-4}),
+    # Any penalty costs: validation AUC 0.746 with an l2 of 1e-4, 0.760 with 1e-5, 0.765 with none.
+    "LSPLM": _SHALLOW,
     "NeuralCF": replace(_DEEP, options={**_DEEP.options, "mf_dim": 16}),
     "WideDeep": _DEEP,
     "DCN": _DEEP,
@@ -50,8 +51,15 @@ TRAINING: dict[str, Settings] = {
     "YoutubeDNNRanking": replace(_DEEP, options={**_DEEP.options, "hidden_units": (256, 128)}),
     "DIN": _INTEREST,
     "DIEN": _INTEREST,
-    "DSIN": _DEEP,
-    # As NFM's: the paper's layers are meant for more data.
-    "BST": replace(_DEEP, options={**_DEEP.options, "hidden_units": (200, 80)}),
+    # Layer normalization brings the interests to unit scale, beside embeddings that start at 0.05:
+    # what the hidden layers read is normalized as a whole, validation AUC 0.775. Without either
+    # normalization it is 0.766, with that of the hidden layers alone 0.768.
+    "DSIN": replace(_DEEP, learning_rate=2e-3, options={**_DEEP.options, "use_bn": True}),
+    # The paper's layers are meant for more data, and so is its long vector of all steps: validation
+    # AUC 0.743 with it (normalized), 0.762 with the target's step alone, 0.778 with their mean.
+    "BST": replace(
+        _INTEREST,
+        options={**_INTEREST.options, "hidden_units": (200, 80), "pooling": "mean"},
+    ),
     "YoutubeDNNRetrieval": Settings(embedding_dim=32, patience=3),
 }
