@@ -91,7 +91,9 @@ class Split:
 
         Returns: tf.data.Dataset of (dict of [batch, ...] tensors, labels [batch, 1]).
 
-        Cost: one gather an input and batch; rows are never handled one by one.
+        Cost: one gather of rows a batch for all inputs of one integer a row, one for those of one
+        number, and one a sequence; rows are never handled one by one. Batches are made beside the
+        training, two or more ahead of it.
         """
         import tensorflow as tf
 
@@ -99,7 +101,7 @@ class Split:
             raise ValueError(f"Split.batches: batch_size must be 1 or more, got {batch_size}")
         full, rest = divmod(len(self), batch_size)
         steps = full if drop_remainder or not rest else full + 1
-        columns = self._tensors
+        packs = self._packs
         # Gathering on an accelerator would move every batch there and back.
         with tf.device("CPU:0"):
             order = tf.constant(self.order(seed, epoch), tf.int64) if shuffle else None
@@ -108,24 +110,43 @@ class Split:
             start = step * batch_size
             stop = start + batch_size
             rows = None if order is None else order[start:stop]
-
-            def rows_of(column: tf.Tensor) -> tf.Tensor:
-                batch = column[start:stop] if rows is None else tf.gather(column, rows)
-                static = batch_size if drop_remainder else None
-                return tf.ensure_shape(batch, [static, *column.shape[1:]])
-
-            return tf.nest.map_structure(rows_of, columns)
+            static = batch_size if drop_remainder else None
+            found: dict[str | None, tf.Tensor] = {}
+            for names, pack in packs:
+                batch = pack[start:stop] if rows is None else tf.gather(pack, rows)
+                batch = tf.ensure_shape(batch, [static, *pack.shape[1:]])
+                parts = [batch] if len(names) == 1 else tf.unstack(batch, axis=1)
+                found.update(zip(names, parts))
+            inputs = {
+                name: found[name][:, None] if values.shape[1:] == (1,) else found[name]
+                for name, values in self.inputs.items()
+            }
+            return inputs, found[None][:, None]
 
         batches = tf.data.Dataset.range(steps).map(take, num_parallel_calls=1)
         return batches.prefetch(tf.data.AUTOTUNE)
 
     @cached_property
-    def _tensors(self) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    def _packs(self) -> list[tuple[list[str | None], tf.Tensor]]:
+        """All inputs, and the labels as None, as few tensors of rows.
+
+        What has one value a row lies side by side by type, so that a row of dozens of such inputs
+        is read from one place in memory. A tensor of several inputs is [N, inputs].
+        """
         import tensorflow as tf
 
+        packs: list[tuple[list[str | None], np.ndarray]] = []
+        flat: dict[np.dtype, dict[str | None, np.ndarray]] = {}
+        for name, values in (*self.inputs.items(), (None, self.labels)):
+            if values.shape[1:] in ((), (1,)):
+                flat.setdefault(values.dtype, {})[name] = values.reshape(-1)
+            else:
+                packs.append(([name], values))
+        for group in flat.values():
+            columns = list(group.values())
+            packs.append((list(group), np.stack(columns, 1) if len(columns) > 1 else columns[0]))
         with tf.device("CPU:0"):
-            inputs = {name: tf.constant(values) for name, values in self.inputs.items()}
-            return inputs, tf.constant(self.labels)
+            return [(names, tf.constant(values)) for names, values in packs]
 
 
 @dataclass(frozen=True)

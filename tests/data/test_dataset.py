@@ -49,6 +49,30 @@ def test_drop_remainder_makes_shapes_static(part):
     assert part.batches(4).element_spec[0]["steps"].shape.as_list() == [None, 2]
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("names", ["abcdef", "a", "e", "cf"])
+def test_inputs_of_each_shape_and_type_stay_together(names, shuffle):
+    row = np.arange(7)
+    inputs = {
+        "a": row,
+        "b": row / 2,
+        "c": row[:, None] + 10,
+        "d": row[:, None] / 4,
+        "e": np.stack([row, row * 3], 1),
+        "f": np.zeros((7, 2, 3), int) + row[:, None, None],
+    }
+    part = Split({name: inputs[name] for name in names}, row * 5, row)
+    batches = part.batches(3, shuffle=shuffle, seed=4)
+    order = part.order(4, 0) if shuffle else row
+    seen = [x for _, x in batches]
+    assert np.concatenate(seen).tolist() == [[5 * i] for i in order]
+    for name in names:
+        got = np.concatenate([x[name] for x, _ in batches])
+        np.testing.assert_array_equal(got, inputs[name][order])
+        assert got.dtype == part.inputs[name].dtype
+        assert batches.element_spec[0][name].shape.as_list() == [None, *inputs[name].shape[1:]]
+
+
 def test_select_keeps_rows_and_drops_inputs(part):
     only = part.select(["steps"])
     inputs, labels = next(iter(only.batches(4)))
