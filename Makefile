@@ -11,7 +11,11 @@ GPU_BUILD := build/gpu
 JAX := jax[cuda13-local]>=0.10,<0.13
 JAX_RUN := jax[cuda13]>=0.10,<0.13
 
-.PHONY: demo test bench lint install gpu-export gpu-report gpu-run clean
+# DeepCTR needs the Keras of TensorFlow 2.15, which wants Python 3.9 to 3.11.
+PEERS_PYTHON ?= python3.11
+PEERS_VENV := .venv-peers
+
+.PHONY: demo test bench lint install peers gpu-export gpu-report gpu-run clean
 
 demo: install
 	$(BIN)/python examples/demo.py --out demo
@@ -39,6 +43,9 @@ gpu-run: gpu-export $(GPU_VENV)/.installed
 	$(GPU_VENV)/bin/python bench/gpu/run.py $(GPU_BUILD)
 	$(BIN)/python bench/gpu/report.py
 
+# Other libraries to compare accuracies with: bench/accuracy.py --peers.
+peers: $(PEERS_VENV)/.installed
+
 lint: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -59,5 +66,11 @@ $(GPU_VENV)/.installed: Makefile
 	$(GPU_VENV)/bin/python -m pip install --quiet "$(JAX)"
 	touch $@
 
+$(PEERS_VENV)/.installed: Makefile
+	$(PEERS_PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(PEERS_VENV)/bin/python -m pip install --quiet "deepctr==0.9.4" "tensorflow-cpu==2.15.*" scikit-learn
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(GPU_VENV) build dist demo *.egg-info
+	rm -rf $(VENV) $(GPU_VENV) $(PEERS_VENV) build dist demo *.egg-info

@@ -1,9 +1,13 @@
-"""Accuracy of models on MovieLens 100K, model x seed, into docs/accuracy.md.
+"""Accuracy of models, model x seed, into docs/accuracy.md and the README.
 
-    python bench/accuracy.py [MODEL ...] [--seeds 0 1 2] [--rows FILE] [--doc FILE]
+    python bench/accuracy.py [MODEL ...] [--data NAME|READER:PATH] [--seeds 0 1 2] [--peers]
+    python bench/accuracy.py --readme
 
-Each finished training is a line of FILE; what stands there already is not trained again, so that a
-run which was stopped goes on where it was. The table in the document is made from all lines.
+Each finished training is a line of --rows; what stands there already is not trained again, so that
+a run which was stopped goes on where it was. The tables are made from all lines: MovieLens 100K's
+in the document, that of any other data on the terminal. --peers also trains the models of the other
+libraries that are installed (`make peers`), on the same splits; their lines become columns.
+--readme trains nothing and writes the README's table of all models.
 """
 
 from __future__ import annotations
@@ -12,19 +16,21 @@ import argparse
 import contextlib
 import json
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import accuracy_baseline
+import accuracy_peers
+from accuracy_tables import MOVIELENS, groups, readme, table
 
-from recops.data import movielens_100k
 from recops.models import CATALOGUE
-from recops.training import train_named
+from recops.training import dataset, train_named
 from recops.version import __version__
 
-FIGURES = ("auc", "logloss", "gauc")
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
+README_BEGIN, README_END = "<!-- models -->", "<!-- /models -->"
 ROOT = Path(__file__).resolve().parent
 
 
@@ -45,59 +51,86 @@ def append(path: Path, row: dict[str, Any]) -> None:
         f.write(("\n" if cut_off else "") + json.dumps(row) + "\n")
 
 
-def done(path: Path) -> set[tuple[str, int | None]]:
-    """Model and seed of each line."""
-    return {(row["model"], row["seed"]) for row in read(path)}
+def done(path: Path, data: str = MOVIELENS) -> set[tuple[str | None, str, int | None]]:
+    """Peer (None is recops), model and seed of each line on a data set."""
+    return {
+        (row.get("peer"), row["model"], row["seed"])
+        for row in read(path)
+        if row.get("data", MOVIELENS) == data
+    }
 
 
-def train(names: Sequence[str], seeds: Sequence[int], path: Path) -> None:
+def train(names: Sequence[str], seeds: Sequence[int], path: Path, data: str = MOVIELENS) -> None:
     """Train what is missing, and the baselines of each task."""
-    baseline = "logistic regression"
-    if (baseline, None) not in done(path):
-        found = accuracy_baseline.fit(movielens_100k())
-        append(path, {"model": baseline, "seed": None, "test": found["test"]})
     tasks = {name: CATALOGUE[name].task for name in names}
-    if "sequence" in tasks.values():
+    baseline = "logistic regression"
+    if {"ranking", "sequence"} & set(tasks.values()) and (None, baseline, None) not in done(
+        path, data
+    ):
+        found = accuracy_baseline.fit(dataset(data, "ranking"))
+        row = {"model": baseline, "data": data, "task": "ranking", "seed": None}
+        append(path, {**row, "test": found["test"]})
+    if "sequence" in tasks.values() and data == MOVIELENS:
         tasks[accuracy_baseline.WITHOUT_HISTORY] = "ranking"
     for name, task in tasks.items():
         for seed in seeds:
             # Another run may have added it meanwhile.
-            if (name, seed) in done(path):
+            if (None, name, seed) in done(path, data):
                 continue
             if name in CATALOGUE:
-                result = train_named(name, seed=seed, verbose=0)
+                result = train_named(name, data, seed=seed, verbose=0)
             else:
                 result = accuracy_baseline.train_without_history(seed)
             row = {
                 "model": name,
+                "data": data,
                 "task": task,
                 "seed": seed,
-                "test": {figure: result.test[figure] for figure in FIGURES},
-                "validation_auc": result.validation_auc,
+                "test": result.test,
+                **({"baseline": result.baseline} if result.baseline else {}),
+                f"validation_{result.criterion}": result.validation,
                 "best_epoch": result.best_epoch,
+                "epochs": len(result.epochs),
+                "seconds_per_epoch": statistics.median(e["seconds"] for e in result.epochs),
+                "parameters": result.model.count_params(),
                 "recops": __version__,
             }
             append(path, row)
             print(json.dumps(row), flush=True)
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Mean and standard deviation of the test figures, a model a line, in order of AUC."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        # The first lines were written when there was one task.
-        groups.setdefault((row["model"], row.get("task", "ranking")), []).append(row["test"])
-    lines = ["| model | task | runs | test AUC | log loss | GAUC |", "|---|---|---|---|---|---|"]
-    for (name, task), tests in sorted(
-        groups.items(), key=lambda item: -statistics.mean(t["auc"] for t in item[1])
-    ):
-        cells = []
-        for figure in FIGURES:
-            values = [test[figure] for test in tests]
-            spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.4f}{spread}")
-        lines.append(f"| {name} | {task} | {len(tests)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def compare(names: Sequence[str], seeds: Sequence[int], path: Path, data: str = MOVIELENS) -> None:
+    """Train the models of each peer that is installed, as far as they are missing."""
+    for peer in accuracy_peers.installed():
+        for name in (name for name in names if name in peer.models):
+            for seed in seeds:
+                if (peer.name, name, seed) in done(path, data):
+                    continue
+                row = {
+                    "peer": peer.name,
+                    "model": name,
+                    "data": data,
+                    "task": "ranking",
+                    "seed": seed,
+                    **accuracy_peers.train(peer, name, data, seed),
+                }
+                append(path, row)
+                print(json.dumps(row), flush=True)
+
+
+def trainable(data: str) -> list[str]:
+    """The models whose task a data set has."""
+    has: dict[str, bool] = {}
+    for task in {entry.task for entry in CATALOGUE.values()}:
+        try:
+            dataset(data, task)
+            has[task] = True
+        except ValueError as error:
+            # The reader names the tasks that it has.
+            if "has no task" not in str(error):
+                raise
+            has[task] = False
+    return [name for name, entry in CATALOGUE.items() if has[entry.task]]
 
 
 def write(doc: Path, made: str, begin: str, end: str) -> None:
@@ -109,17 +142,39 @@ def write(doc: Path, made: str, begin: str, end: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", help="names of models; all by default")
+    parser.add_argument("models", nargs="*", help="names of models; by default all that fit")
+    parser.add_argument("--data", default=MOVIELENS, help="as of `recops train` (%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", type=Path, default=ROOT / "results" / "accuracy.jsonl")
     parser.add_argument("--doc", type=Path, default=ROOT.parent / "docs" / "accuracy.md")
+    parser.add_argument("--json", type=Path, help="write means and deviations to this file")
+    parser.add_argument("--peers", action="store_true", help="train installed peers as well")
+    parser.add_argument(
+        "--readme",
+        type=Path,
+        nargs="?",
+        const=ROOT.parent / "README.md",
+        help="train nothing; write the table of all models",
+    )
     options = parser.parse_args(arguments)
+    if options.readme is not None:
+        write(options.readme, readme(read(options.rows)), README_BEGIN, README_END)
+        return
     unknown = [name for name in options.models if name not in CATALOGUE]
     if unknown:
         parser.error(f"expected models among {', '.join(CATALOGUE)}, got {', '.join(unknown)}")
-    train(options.models or list(CATALOGUE), options.seeds, options.rows)
-    made = table(read(options.rows))
-    write(options.doc, made, BEGIN, END)
+    names = options.models or trainable(options.data)
+    train(names, options.seeds, options.rows, options.data)
+    if options.peers:
+        if not accuracy_peers.installed():
+            print("no peer is installed; `make peers` installs them", file=sys.stderr)
+        compare(names, options.seeds, options.rows, options.data)
+    rows = read(options.rows)
+    made = table(rows, options.data)
+    if options.data == MOVIELENS:
+        write(options.doc, made, BEGIN, END)
+    if options.json is not None:
+        options.json.write_text(json.dumps(groups(rows, options.data), indent=2) + "\n")
     print(made)
 
 

@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 import recops.training
 from recops._core.compat import keras
 from recops.data import Dataset, Split, movielens_100k
-from recops.features import Feature
+from recops.features import DenseFeature, Feature
 from recops.metrics import auc, gauc, log_loss
 from recops.models import DIN
 from recops.models._parts import Parts
@@ -34,9 +34,13 @@ STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 def one_hot(part: Split, features: Sequence) -> scipy.sparse.csr_matrix:
-    """[N, all ids]: a 1 for each id of a row; id 0, unknown or padding, has no column."""
+    """[N, ids and numbers]: a 1 for each id of a row; id 0, unknown or padding, has no column."""
     blocks = []
     for feature in features:
+        if isinstance(feature, DenseFeature):
+            numbers = part.inputs[feature.name].reshape(len(part), -1)
+            blocks.append(scipy.sparse.csr_matrix(numbers))
+            continue
         ids = part.inputs[feature.name].reshape(len(part), -1)
         rows = np.repeat(np.arange(len(part)), ids.shape[1])[ids.ravel() > 0]
         columns = ids.ravel()[ids.ravel() > 0] - 1

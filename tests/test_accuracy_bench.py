@@ -18,7 +18,7 @@ from tests.small_run import dataset
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 SEQUENCES = [*FEATURES, SequenceFeature("clicks", 12, 3, 4, target="item")]
-NAMES = ("accuracy", "accuracy_baseline", "precision")
+NAMES = ("accuracy", "accuracy_baseline", "accuracy_peers", "accuracy_tables", "precision")
 
 
 @pytest.fixture
@@ -46,6 +46,149 @@ def test_the_table_of_accuracy_names_each_task_and_orders_by_auc(bench):
         ["| DIN", "sequence", "2", "0.8050 ± 0.0071"],
         ["| FM", "ranking", "1", "0.7700"],
     ]
+
+
+def test_models_of_recall_have_figures_of_lists_beside_popularity(bench):
+    found = {"hit_rate@10": 0.4, "ndcg@10": 0.2, "hit_rate@50": 0.7}
+    popular = {"hit_rate@10": 0.1, "ndcg@10": 0.05}
+    rows = [
+        row("FM", 0.77, seed=0),
+        {"model": "NeuralCF", "task": "leave_one_out", "test": found, "baseline": popular},
+    ]
+    clicks, lists = bench("accuracy").table(rows).split("\n\n")
+    assert "NeuralCF" not in clicks
+    assert lists.splitlines() == [
+        "| model | task | runs | HR@10 | NDCG@10 | popularity HR@10 | popularity NDCG@10 |",
+        "|---|---|---|---|---|---|---|",
+        "| NeuralCF | leave_one_out | 1 | 0.4000 | 0.2000 | 0.1000 | 0.0500 |",
+    ]
+
+
+def test_a_peer_is_a_column_where_it_has_rows_and_other_data_has_a_table_of_its_own(bench):
+    rows = [
+        row("FM", 0.77, seed=0),
+        row("DeepFM", 0.78, seed=0),
+        row("DeepFM", 0.76, seed=0, peer="DeepCTR"),
+        row("DeepFM", 0.60, seed=0, data="libfm:mine"),
+    ]
+    table = bench("accuracy").table
+    assert "DeepCTR" not in table(rows[:2])
+    lines = table(rows).splitlines()
+    assert lines[0].endswith("| GAUC | DeepCTR AUC |")
+    assert [line.split(" | ")[0::6] for line in lines[2:]] == [
+        ["| DeepFM", "0.7600 |"],
+        ["| FM", "– |"],
+    ]
+    assert [line.split(" | ")[3] for line in table(rows, "libfm:mine").splitlines()[2:]] == [
+        "0.6000"
+    ]
+
+
+def test_means_and_deviations_are_numpys(bench):
+    aucs = [0.7, 0.75, 0.71]
+    (group,) = bench("accuracy").groups(
+        [row("FM", auc, seed=i, parameters=7) for i, auc in enumerate(aucs)], "movielens-100k"
+    )
+    assert group["test"]["auc"]["mean"] == pytest.approx(np.mean(aucs))
+    assert group["test"]["auc"]["std"] == pytest.approx(np.std(aucs, ddof=1))
+    assert (group["runs"], group["parameters"], group["seconds_per_epoch"]) == (3, 7, None)
+
+
+def test_the_readme_has_every_model_of_the_catalogue(bench):
+    rows = [
+        row("FM", 0.77, seed=0, seconds_per_epoch=1.26, parameters=12345),
+        row("FM", 0.5, seed=0, peer="DeepCTR", seconds_per_epoch=9.0, parameters=1),
+        {"model": "NeuralCF", "seed": 0, "test": {"hit_rate@10": 0.4, "ndcg@10": 0.2}},
+    ]
+    lines = bench("accuracy").readme(rows).splitlines()[2:]
+    assert [line.split(" | ")[0] for line in lines] == [f"| {name}" for name in CATALOGUE]
+    by_name = {line.split(" | ")[0][2:]: line.split(" | ")[2:] for line in lines}
+    assert by_name["FM"] == ["0.7700", "1.3", "12,345 |"]
+    assert by_name["NeuralCF"] == ["HR@10 0.4000", "–", "– |"]
+    assert by_name["DIN"] == ["–", "–", "– |"]
+
+
+def test_accuracy_goes_on_where_it_was_stopped(bench, tmp_path, monkeypatch):
+    accuracy = bench("accuracy")
+    monkeypatch.setitem(sys.modules["recops.training"].DATA, "movielens-100k", dataset)
+    monkeypatch.setattr(accuracy.accuracy_baseline, "fit", lambda _: {"test": row("", 0.6)["test"]})
+    doc, rows, made = tmp_path / "doc.md", tmp_path / "rows.jsonl", tmp_path / "made.json"
+    doc.write_text(f"before\n{accuracy.BEGIN}\n{accuracy.END}\nafter\n")
+    kept = row("FM", 0.9, seed=0)
+    # A line cut off by a kill, which is trained again.
+    rows.write_text(json.dumps(kept) + "\n" + json.dumps(row("FM", 0.8, seed=1))[:30])
+    line = ["FM", "--seeds", "0", "1", "--rows", str(rows), "--doc", str(doc), "--json", str(made)]
+    accuracy.main(line)
+    written = accuracy.read(rows)
+    assert [(r["model"], r["seed"]) for r in written] == [
+        ("FM", 0),
+        ("logistic regression", None),
+        ("FM", 1),
+    ]
+    assert written[0] == kept
+    assert written[2]["seconds_per_epoch"] > 0
+    assert written[2]["parameters"] > 100
+    assert set(written[2]["test"]) >= {"auc", "logloss", "gauc"}
+    assert "| FM | ranking | 2 |" in doc.read_text()
+    assert {g["model"] for g in json.loads(made.read_text())} == {"FM", "logistic regression"}
+    monkeypatch.setattr(accuracy, "train_named", lambda *_, **__: pytest.fail("ran again"))
+    accuracy.main(line)
+    # The same seed on other data is another run.
+    assert accuracy.done(rows, "libfm:mine") == set()
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{accuracy.README_BEGIN}\n{accuracy.README_END}\n")
+    accuracy.main(["--rows", str(rows), "--readme", str(readme)])
+    assert "| FM | Rendle" in readme.read_text()
+
+
+def test_data_of_ones_own_trains_the_models_whose_task_it_has(bench, tmp_path):
+    rng = np.random.default_rng(0)
+    lines = [
+        f"{a % 2 ^ b % 2} {a}:1 {b}:1"
+        for a, b in zip(rng.integers(0, 6, 300), rng.integers(6, 12, 300))
+    ]
+    path = tmp_path / "mine.libfm"
+    path.write_text("\n".join(lines) + "\n")
+    accuracy = bench("accuracy")
+    spec = f"libfm:{path}"
+    names = accuracy.trainable(spec)
+    assert "FM" in names
+    assert not {"DIN", "NeuralCF"} & set(names)
+    doc, rows = tmp_path / "doc.md", tmp_path / "rows.jsonl"
+    doc.write_text("untouched")
+    accuracy.main(
+        ["FM", "--data", spec, "--seeds", "3", "--rows", str(rows), "--doc", str(doc)]
+    )  # fmt: skip
+    assert [(r["model"], r["data"]) for r in accuracy.read(rows)] == [
+        ("logistic regression", spec),
+        ("FM", spec),
+    ]
+    assert doc.read_text() == "untouched"
+
+
+def test_a_peer_gets_the_splits_and_is_judged_as_a_model_is(bench, tmp_path, monkeypatch):
+    peers = bench("accuracy_peers")
+    monkeypatch.setitem(sys.modules["recops.training"].DATA, "movielens-100k", dataset)
+    script = tmp_path / "peer.py"
+    script.write_text(
+        "import json, sys\n"
+        "import numpy as np\n"
+        "found = dict(np.load(sys.argv[1]))\n"
+        "asked = json.loads(str(found['asked']))\n"
+        "assert found['train/labels'].shape == (1600,), found['train/labels'].shape\n"
+        "assert found['test/words'].shape == (90, 3)\n"
+        "assert [f['name'] for f in asked['features']][:2] == ['user', 'item']\n"
+        "assert asked['model'] == 'xDeepFM' and asked['seed'] == 4\n"
+        "reported = np.array(json.dumps({'parameters': 5}))\n"
+        "predictions = np.clip(found['test/labels'], 0.1, 0.9)\n"
+        "np.savez(sys.argv[2], predictions=predictions, reported=reported)\n"
+    )
+    peer = peers.Peer("Other", str(script), ".venv", {"XDeepFM": "xDeepFM"})
+    monkeypatch.setattr(peers.Peer, "python", sys.executable)
+    found = peers.train(peer, "XDeepFM", "movielens-100k", 4)
+    assert found["parameters"] == 5
+    assert found["test"]["auc"] == 1.0
+    assert found["test"]["logloss"] == pytest.approx(-np.log(0.9), rel=1e-5)
 
 
 def test_kept_rows_make_the_tables_in_the_document(bench):
