@@ -76,12 +76,12 @@ def _train_interrupted(arguments: argparse.Namespace) -> str:
 
 
 def _models(_: argparse.Namespace) -> int:
-    from recops.models import CATALOGUE
+    from recops.models import CATALOGUE, ESTIMATORS
     from recops.training import DATA, READERS
 
     rows = [
         ("model", "paper", "data it needs"),
-        *((e.name, e.paper, e.needs) for e in CATALOGUE.values()),
+        *((e.name, e.paper, e.needs) for e in (*CATALOGUE.values(), *ESTIMATORS.values())),
     ]
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:

@@ -13,11 +13,14 @@ import tensorflow as tf
 from recops import training
 from recops.data import Dataset, Split
 from recops.models import DeepFM
+from tests.models import planted_retrieval
 from tests.models.planted import FEATURES, SEQUENCES, data
 
 
 def dataset(task: str = "ranking") -> Dataset:
-    """The planted set in three parts of 1600, 90 and 90 rows."""
+    """The planted set in three parts of 1600, 90 and 90 rows, or that of choices."""
+    if task in ("retrieval", "leave_one_out"):
+        return getattr(planted_retrieval, task)()
     parts = []
     for rows, seed in ((1600, 0), (90, 1), (90, 2)):
         batch, labels = data(rows, seed)

@@ -163,11 +163,12 @@ def leave_one_out(data: movielens.MovieLens, max_length: int = 0, seed: int = 0)
         inputs, rest = rows(columns, candidates)
         return Split(inputs, *rest)
 
+    validation, test = left_out(_VALIDATION), left_out(_TEST)
     first = draw(seed, 0)
     return Dataset(
         Resampled(first.inputs, first.labels, first.groups, draw),
-        left_out(_VALIDATION),
-        left_out(_TEST),
+        validation,
+        test,
         [SparseFeature("user", people), SparseFeature("item", size)],
         task="leave_one_out",
         values={"item": films},

@@ -49,7 +49,7 @@ def YoutubeDNNRetrieval(
     item: str = "item",
     hidden_units: Sequence[int] | None = None,
     activation: Any = "relu",
-    output_activation: Any = "relu",
+    output_activation: Any = "linear",
     dropout: float | Sequence[float] = 0.0,
     num_sampled: int = 100,
     sampler: str = "log_uniform",
@@ -81,7 +81,8 @@ def YoutubeDNNRetrieval(
       item: name of that feature. The vectors v of the softmax are a table of their own, apart from
         the one that histories are read by, as in the paper.
       hidden_units: widths; the last one must be D. None is (4 D, 2 D, D), a tower as in the paper.
-      activation, output_activation: of all layers but the last, and of that. The paper's is ReLU.
+      activation, output_activation: of all layers but the last, and of that. The paper has ReLU
+        there too; then no user can dislike anything, and small vectors die.
       dropout: after all layers but the last, one rate or a list.
       num_sampled, sampler, counts, distortion: as in `SampledSoftmax`. "log_uniform" takes the
         items' ids to be in order of falling frequency; "frequency" needs counts [V + 1]. Id 0 is
