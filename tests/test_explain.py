@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 import recops
+from recops import training
 from recops._core import compat
 from recops._core.compat import keras
+from recops.cli import main
 from recops.models import CATALOGUE
 from tests.models.planted import SMALL, data, features_of
 from tests.oracles.target_attention import target_attention
+from tests.small_run import dataset
 
 FIELDS = ("user", "item", "noise", "words")
 LAYERS = {
@@ -237,3 +240,47 @@ def test_a_missing_matplotlib_names_the_extra(models, monkeypatch):
     found = recops.explain(models["AFM"], BATCH)
     with pytest.raises(ImportError, match=r"needs the package matplotlib.*recops\[plot\]"):
         found.figure("interaction")
+
+
+@pytest.fixture
+def command(monkeypatch):
+    monkeypatch.setitem(training.DATA, "movielens-100k", dataset)
+
+    def run(*line):
+        try:
+            return main([str(word) for word in line])
+        except SystemExit as stopped:
+            return stopped.code
+
+    return run
+
+
+def test_the_command_draws_a_row_of_a_saved_model(models, command, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    models["DIEN"].save(tmp_path / "model.keras")
+    assert command("explain", tmp_path, "--row", 3, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    written = tmp_path / "out" / "evolution_history.png"
+    assert written.exists()
+    assert f"evolution_history (InterestEvolution): {written}" in said
+    part = dataset("sequence").test
+    row = {name: values[3:4] for name, values in part.inputs.items()}
+    predicted = recops.explain(models["DIEN"], row).predictions[0, 0]
+    assert f"row 3: predicted {predicted:.4f}, label {part.labels[3, 0]:g}" in said
+
+
+def test_the_command_says_what_is_wrong_in_one_line(models, command, tmp_path, capsys, monkeypatch):
+    out = ("--out", tmp_path / "out")
+    models["AFM"].save(tmp_path / "model.keras")
+
+    def wrong(*line):
+        assert command("explain", *line, *out) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        return said
+
+    assert "there is no model at" in wrong(tmp_path / "nothing")
+    assert "--row must be below 90" in wrong(tmp_path, "--row", 90)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "pip install 'recops[plot]'" in wrong(tmp_path, "--row", 0)
+    assert not (tmp_path / "out").exists()
