@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from recops import losses
+from recops import losses, trees
 from recops._core import checks, compat, dispatch
 from recops._core.compat import keras
 from recops.data import Dataset, movielens_100k
@@ -23,7 +23,7 @@ from recops.data.readers import READERS
 from recops.evaluation import judgement, read_by
 from recops.evaluation import scores as scores
 from recops.features import DenseFeature
-from recops.models import CATALOGUE
+from recops.models import CATALOGUE, ESTIMATORS
 from recops.retrieval import Index
 from recops.runs import check_vacant, opened, recorded, standing
 from recops.settings import TRAINING
@@ -233,7 +233,8 @@ def train_named(
 
     Args:
       epochs, batch_size, patience, seed, out, resume, verbose: as in `train`.
-      learning_rate: of Adam.
+      learning_rate: of Adam. An estimator (GBDTLR) takes none of the options of epochs and steps,
+        and `out` then holds `model.pkl`.
       backend: of all layers while training; the saved model names none.
       precision: "float32", "mixed_bfloat16" or "mixed_float16".
       jit: "on" compiles the step with XLA; "auto" does where a GPU is visible.
@@ -243,8 +244,22 @@ def train_named(
     Raises: as `train`; ValueError for an unknown name, BackendError for a backend that cannot run,
     DataError when the data cannot be read.
     """
-    entry = CATALOGUE[checks.choice("train", "model", name, tuple(CATALOGUE))]
+    checks.choice("train", "model", name, (*CATALOGUE, *ESTIMATORS))
     read = _reader(data)
+    if name in ESTIMATORS:
+        trees.check_options(
+            name,
+            resume,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            patience=patience,
+            backend=backend,
+            precision=precision,
+            jit=jit,
+        )
+        return _fit_trees(name, data, read, seed or 0, None if out is None else Path(out))
+    entry = CATALOGUE[name]
     settings = TRAINING[name]
     begun: dict[str, Any] = {}
     if out is not None and resume:
@@ -291,6 +306,16 @@ def train_named(
         )
 
 
+def _fit_trees(
+    name: str, data: str, read: Callable[[str], Dataset], seed: int, out: Path | None
+) -> Result:
+    model, record, test = trees.train(
+        read(ESTIMATORS[name].task), seed=seed, options={"model": name, "data": data}, out=out
+    )
+    speeds = record["samples_per_second"], record["ms_per_step"]
+    return Result(model, [record], 1, "auc", record["validation_auc"], test, *speeds, out)
+
+
 def dataset(spec: str, task: str) -> Dataset:
     """The data set of `DATA` by its name, or of "READER:PATH" by a reader of `READERS`."""
     return _reader(spec)(task)
@@ -326,7 +351,7 @@ def build(
         )
         model.compile(
             keras.optimizers.Adam(rate),
-            losses.identity if data.task == "retrieval" else "binary_crossentropy",
+            losses.identity if data.task == "retrieval" else CATALOGUE[name].loss,
             jit_compile=jit == "on" or (jit == "auto" and dispatch.gpu_visible()),
         )
     return model

@@ -1,9 +1,16 @@
-"""Models from the papers, each a function of features and options that returns a keras.Model."""
+"""Models from the papers, each a function of features and options that returns a keras.Model.
+
+`GBDTLR` is none: it is an estimator of scikit-learn, which is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 from recops.models.afm import AFM
 from recops.models.autoint import AutoInt
 from recops.models.bst import BST
-from recops.models.catalogue import CATALOGUE, Entry
+from recops.models.catalogue import CATALOGUE, ESTIMATORS, Entry
 from recops.models.dcn import DCN
 from recops.models.deepfm import DeepFM
 from recops.models.dien import DIEN
@@ -30,8 +37,10 @@ __all__ = [
     "DIEN",
     "DIN",
     "DSIN",
+    "ESTIMATORS",
     "FFM",
     "FM",
+    "GBDTLR",
     "LSPLM",
     "NFM",
     "PNN",
@@ -46,3 +55,11 @@ __all__ = [
     "YoutubeDNNRanking",
     "YoutubeDNNRetrieval",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "GBDTLR":
+        from recops.models.gbdt_lr import GBDTLR
+
+        return GBDTLR
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

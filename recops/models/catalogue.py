@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from recops.losses import weighted_binary_crossentropy
 from recops.models.afm import AFM
 from recops.models.autoint import AutoInt
 from recops.models.bst import BST
@@ -40,10 +41,11 @@ class Entry:
 
     Args:
       name: of the builder in `recops.models`.
-      build: (features, **options) -> keras.Model.
+      build: (features, **options) -> keras.Model; of an estimator, (**options) -> the estimator.
       paper: where it comes from.
       needs: the features that it takes, in words.
       task: task of the data sets of `recops.data` that has them.
+      loss: for `compile`, where the task has none of its own.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Entry:
     paper: str
     needs: str
     task: str = "ranking"
+    loss: Any = "binary_crossentropy"
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -95,6 +98,7 @@ CATALOGUE: dict[str, Entry] = {
             YoutubeDNNRanking,
             "Covington et al., Deep Neural Networks for YouTube Recommendations, RecSys 2016",
             f"{_ANY}; numbers as percentiles; labels are watch time, of which a click is one unit",
+            loss=weighted_binary_crossentropy,
         ),
         Entry("DIN", DIN, "Zhou et al., Deep Interest Network, KDD 2018", _HISTORIES, "sequence"),
         Entry(
@@ -125,5 +129,23 @@ CATALOGUE: dict[str, Entry] = {
             "the sparse feature of the item; the user's, among them a history of items",
             "retrieval",
         ),
+    )
+}
+
+
+def _gbdt_lr(**options: Any) -> Any:
+    # scikit-learn is imported by those who need it.
+    from recops.models.gbdt_lr import GBDTLR
+
+    return GBDTLR(**options)
+
+
+# Fitted in one go, without epochs and steps.
+ESTIMATORS: dict[str, Entry] = {
+    "GBDTLR": Entry(
+        "GBDTLR",
+        _gbdt_lr,
+        "He et al., Practical Lessons from Predicting Clicks on Ads at Facebook, ADKDD 2014",
+        f"{_ANY}; scikit-learn, and LightGBM for speed: recops[gbdt]",
     )
 }
