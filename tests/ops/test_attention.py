@@ -86,6 +86,36 @@ def test_empty_batch(backend: str) -> None:
     assert got.shape == (0, T, N, E)
 
 
+@pytest.mark.parametrize(
+    ("shape", "mask_shape", "causal"),
+    [
+        ((2, 70, 300, 1, 17), (2, 300), False),  # queries in several blocks
+        ((1, 600, 40, 2, 16), None, True),
+        ((3, 70, 300, 2, 16), (3, 2, 70, 300), True),
+        ((2, 1, 9, 3, 1), (2, 1, 9), False),
+        ((2, 33, 1, 2, 33), (2, 1, 33, 1), False),
+        ((0, 3, 4, 2, 16), (0, 3, 4), False),
+        ((2, 0, 4, 1, 2), None, False),
+    ],
+)
+def test_native_agrees_at_odd_sizes(
+    shape: tuple[int, ...], mask_shape: tuple[int, ...] | None, causal: bool
+) -> None:
+    b, t, s, n, e = shape
+    rng = np.random.default_rng(0)
+    q, k, v = (tf.constant(rng.normal(size=(b, steps, n, e))) for steps in (t, s, s))
+    mask = None if mask_shape is None else rng.uniform(size=mask_shape) < 0.5
+    dout = rng.normal(size=q.shape)
+    results = []
+    for backend in ("cpp", "reference"):
+        with tf.GradientTape() as tape:
+            tape.watch([q, k, v])
+            out = ops.multi_head_attention(q, k, v, mask, causal, backend=backend)
+        results.append([out, *tape.gradient(out, [q, k, v], output_gradients=dout)])
+    for got, want in zip(*results):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11)
+
+
 def test_scores_are_not_kept_for_the_backward() -> None:
     traced = tf.function(lambda q: ops.multi_head_attention(q, K, V, backend="xla"))
     tensor = tf.constant(Q)
