@@ -125,8 +125,9 @@ def YoutubeDNNRetrieval(
         )
     parts = Parts(name, own, seed=seed, backend=backend, l2_embedding=l2_embedding)
     x = parts.hidden(parts.vector(), widths[:-1], activation, dropout, l2_hidden)
+    # Indexes take float32.
     user = keras.layers.Dense(
-        dim, output_activation, kernel_initializer=parts.glorot(), name=_USER
+        dim, output_activation, kernel_initializer=parts.glorot(), name=_USER, dtype="float32"
     )(x)  # [B, D]
     chosen = label.input()
     softmax = SampledSoftmax(
