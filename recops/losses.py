@@ -82,7 +82,12 @@ keras.utils.register_keras_serializable(package="recops")(identity)
 
 @compat.serializable
 class MaskedCrossentropy(keras.losses.Loss):
-    """What `masked_crossentropy` returns: a loss for `compile`, and for saved models."""
+    """What `masked_crossentropy` returns: a loss for `compile`, and for saved models.
+
+    Example:
+      >>> MaskedCrossentropy(label_smoothing=0.1).get_config()["label_smoothing"]
+      0.1
+    """
 
     def __init__(
         self, label_smoothing: float = 0.0, name: str = "masked_crossentropy", **kwargs: Any

@@ -157,6 +157,12 @@ class Resampled(Split):
       inputs, labels, groups: rows of one draw, which is what all but `batches` see.
       draw: (seed, epoch) -> Split with as many rows and at least these inputs, a pure function, so
         that a resumed run sees what an unbroken one would.
+
+    Example:
+      >>> one = Split({"item": [3, 1]}, labels=[1, 0], groups=[7, 7])
+      >>> part = Resampled(one.inputs, one.labels, one.groups, draw=lambda seed, epoch: one)
+      >>> len(part)
+      2
     """
 
     draw: Callable[[int, int], Split]

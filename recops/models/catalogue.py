@@ -46,6 +46,10 @@ class Entry:
       needs: the features that it takes, in words.
       task: task of the data sets of `recops.data` that has them.
       loss: for `compile`, where the task has none of its own.
+
+    Example:
+      >>> CATALOGUE["DIN"].task
+      'sequence'
     """
 
     name: str

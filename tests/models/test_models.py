@@ -13,7 +13,7 @@ from recops import models
 from recops._core.compat import keras, variable
 from recops.features import DenseFeature, SequenceFeature, SparseFeature
 from recops.layers import Linear
-from recops.models import CATALOGUE
+from recops.models import CATALOGUE, ESTIMATORS
 from tests.models.counts import COUNTS
 from tests.models.planted import (
     FEATURES,
