@@ -56,7 +56,8 @@ def criteo(
     Raises: recops.data.DataError for a file that is missing, empty or of another form; ValueError
     for an unknown task, transform or split.
 
-    Cost: some 10 s and 1 GB for a million rows.
+    Cost: four bytes a cell while reading, whatever the length of the text, and each distinct
+    category once.
 
     Example:
       >>> data = criteo("criteo/train.txt.gz")  # doctest: +SKIP

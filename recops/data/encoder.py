@@ -39,7 +39,8 @@ class Encoder:
     Raises: ValueError for a column that is missing, of another length or type than expected, or
     text where numbers were fitted (or the reverse); RuntimeError before `fit`.
 
-    Cost: about 0.1 s a column of a million rows.
+    Cost: text is hashed once a cell, numbers are sorted; no line of Python runs once a row. What is
+    learnt is kept once a distinct value.
 
     Example:
       >>> encoder = Encoder(min_count=2)
