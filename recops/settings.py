@@ -18,8 +18,8 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-# Chosen by validation AUC on MovieLens 100K, NeuralCF and YoutubeDNNRetrieval by hit rate at 10. The
-# trials of these two, LSPLM, XDeepFM, AutoInt, DSIN and BST were single runs of seed 0. A person's
+# Chosen by validation AUC on MovieLens 100K, NeuralCF and YoutubeDNNRetrieval by hit rate at 10.
+# The trials of these two, LSPLM, XDeepFM, AutoInt, DSIN and BST were single runs of seed 0. A person's
 # taste shows in a hundred ratings or so: without a penalty the embeddings learn these by heart in a
 # few epochs.
 _DEEP = Settings(options={"l2_embedding": 1e-3, "dropout": 0.3})
