@@ -19,9 +19,9 @@ class Settings:
 
 
 # Chosen by validation AUC on MovieLens 100K, NeuralCF and YoutubeDNNRetrieval by hit rate at 10.
-# The trials of these two, LSPLM, XDeepFM, AutoInt, DSIN and BST were single runs of seed 0. A person's
-# taste shows in a hundred ratings or so: without a penalty the embeddings learn these by heart in a
-# few epochs.
+# Trials of these two, LSPLM, XDeepFM, AutoInt, DSIN and BST were single runs of seed 0. A person's
+# taste shows in a hundred ratings or so: without a penalty the embeddings learn these by heart in
+# a few epochs.
 _DEEP = Settings(options={"l2_embedding": 1e-3, "dropout": 0.3})
 # Where a first order stands beside the interactions alone, it must keep pace with them: rare ids
 # get few steps, so the steps are large ones on large batches.
