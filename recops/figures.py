@@ -18,7 +18,9 @@ def draw(name: str, part: Weights, row: int | None) -> Any:
     """The matplotlib figure of one layer's weights: of a row, or their mean over the batch."""
     module = _package("matplotlib.figure")
     values = part.values.mean(axis=0) if row is None else part.values[row]
-    title = f"{name} ({part.layer}): " + ("mean of the batch" if row is None else f"row {row}")
+    title = f"{name} ({part.layer})"
+    if len(part.values) > 1:
+        title += ": mean of the batch" if row is None else f": row {row}"
     if part.layer == "AttentionalPooling":
         figure = _pairs(module, values, part.axes[0])
     elif values.ndim == 3:

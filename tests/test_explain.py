@@ -213,6 +213,7 @@ def test_a_row_of_a_history_shows_its_steps_alone(models):
     pytest.importorskip("matplotlib")
     found = recops.explain(models["DIN"], BATCH)
     axes = found.figure("interest_history", 5).axes[0]
+    assert axes.figure.get_suptitle() == "interest_history (TargetAttention): row 5"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["5", "3"]
     heights = [bar.get_height() for bar in axes.patches]
     np.testing.assert_allclose(heights, found.weights["interest_history"][5, [0, 2]])
