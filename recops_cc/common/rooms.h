@@ -11,6 +11,7 @@ std::vector<Op> AttentionOps();
 std::vector<Op> AttentionalPoolingOps();
 std::vector<Op> PairwiseOps();
 std::vector<Op> SampledSoftmaxOps();
+std::vector<Op> TargetAttentionOps();
 
 }  // namespace recops
 

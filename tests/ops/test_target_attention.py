@@ -13,7 +13,7 @@ import tensorflow as tf
 from recops import ops
 from recops.ops.target_attention.activations import ACTIVATIONS
 
-BACKENDS = ("xla", "reference")
+BACKENDS = ("cpp", "xla", "reference")
 B, T, D = 3, 5, 7
 WIDTHS = (4 * D, 6, 2, 1)
 
@@ -122,6 +122,47 @@ def test_empty_and_single_batches(backend: str, batch: int, steps: int) -> None:
     assert (pooled.shape, dquery.shape) == ((batch, D), (batch, D))
     assert (weights.shape, dkeys.shape) == ((batch, steps), (batch, steps, D))
     assert all(np.isfinite(g).all() for g in (pooled, dquery, *dnetwork))
+
+
+@pytest.mark.parametrize(
+    ("shape", "units", "activation", "normalize"),
+    [
+        ((40, 9, 16), (20, 33), "sigmoid", True),  # several partial sums
+        ((2, 150, 8), (16, 1, 5), "tanh", True),  # steps in several blocks
+        ((3, 70, 16), (17,), "relu", False),
+        ((2, 130, 3), (), "linear", True),
+        ((1, 1, 1), (1,), "sigmoid", False),
+    ],
+)
+@pytest.mark.parametrize("prefix", [True, False])
+def test_native_agrees_at_odd_sizes(
+    shape: tuple[int, int, int],
+    units: tuple[int, ...],
+    activation: str,
+    normalize: bool,
+    prefix: bool,
+) -> None:
+    b, t, d = shape
+    rng = np.random.default_rng(0)
+    widths = (4 * d, *units, 1)
+    kernels = [rng.normal(size=nm) / np.sqrt(nm[0]) for nm in itertools.pairwise(widths)]
+    floats = [rng.normal(size=(b, d)), rng.normal(size=shape), *kernels]
+    floats += [rng.normal(size=n) for n in widths[1:]]
+    keep = np.arange(t) < rng.integers(0, t + 1, size=(b, 1))
+    mask = keep if prefix else rng.uniform(size=(b, t)) < 0.6
+    douts = [rng.normal(size=(b, d)), rng.normal(size=(b, t))]
+    results = []
+    for backend in ("cpp", "reference"):
+        q, k, *network = inputs = [tf.constant(f) for f in floats]
+        weights, biases = network[: len(kernels)], network[len(kernels) :]
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = ops.target_attention(
+                q, k, weights, biases, mask, activation, normalize, backend=backend
+            )
+        results.append([*outputs, *tape.gradient(outputs, inputs, douts)])
+    for got, want in zip(*results):
+        np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-10)
 
 
 def test_one_trace_takes_histories_of_all_lengths() -> None:
