@@ -9,6 +9,7 @@ namespace recops {
 
 std::vector<Op> AttentionOps();
 std::vector<Op> AttentionalPoolingOps();
+std::vector<Op> DynamicGruOps();
 std::vector<Op> PairwiseOps();
 std::vector<Op> SampledSoftmaxOps();
 std::vector<Op> TargetAttentionOps();

@@ -9,7 +9,7 @@ import tensorflow as tf
 from recops import ops
 from recops._core import compat
 
-BACKENDS = ("xla", "reference")
+BACKENDS = ("cpp", "xla", "reference")
 B, T, D, H = 3, 5, 2, 4
 
 
@@ -132,11 +132,71 @@ def test_empty_and_single(backend: str, batch: int, steps: int) -> None:
     assert last.shape == (batch, H)
 
 
-def test_unknown_batch_and_steps_from_one_trace() -> None:
+# The native kernel packs the kept steps of blocks of rows: more rows than a block, rows of any
+# number of steps, and states and inputs that fill no vector, or several.
+@pytest.mark.parametrize(
+    ("batch", "steps", "width", "units"), [(70, 9, 5, 3), (33, 7, 16, 32), (5, 4, 19, 17)]
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gru_type": "gru", "zero_output_for_mask": True},
+        {"gru_type": "gru", "reset_after": True},
+        {"gru_type": "aigru", "go_backwards": True, "reset_after": True},
+        {"gru_type": "agru"},
+        {"gru_type": "augru", "go_backwards": True},
+        {"gru_type": "augru", "augru_form": "alibaba", "reset_after": True},
+    ],
+    ids=lambda options: "-".join(str(value) for value in options.values()),
+)
+def test_native_gradients_in_all_forms(
+    batch: int, steps: int, width: int, units: int, options: dict[str, object]
+) -> None:
+    rng = np.random.default_rng(3)
+    mask = rng.uniform(size=(batch, steps)) < rng.uniform(size=(batch, 1))
+    mask[0] = False
+    mask[1] = True
+    score = rng.uniform(-0.2, 1.2, size=(batch, steps))
+    given = {
+        "x": np.where(mask[..., None], rng.normal(size=(batch, steps, width)), np.nan),
+        "kernel": rng.normal(size=(width, 3 * units)) / np.sqrt(width),
+        "recurrent_kernel": rng.normal(size=(units, 3 * units)) / np.sqrt(units),
+        "bias": rng.normal(size=(2, 3 * units) if options.get("reset_after") else 3 * units),
+        "initial_state": rng.normal(size=(batch, units)),
+        **({} if options["gru_type"] == "gru" else {"attention": np.where(mask, score, np.nan)}),
+    }
+    cotangents = rng.normal(size=(batch, steps, units)), rng.normal(size=(batch, units))
+
+    def run(backend: str) -> list[tf.Tensor]:
+        tensors = {name: tf.constant(value) for name, value in given.items()}
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            results = ops.dynamic_gru(**tensors, mask=mask, **options, backend=backend)
+            total = tf.add_n([tf.reduce_sum(r * c) for r, c in zip(results, cotangents)])
+        gradients = tape.gradient(total, tensors)
+        return [*results, *(gradients[name] for name in sorted(gradients))]
+
+    for got, want in zip(run("cpp"), run("reference")):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11)
+
+
+def test_native_rows_do_not_depend_on_their_neighbours() -> None:
+    given = _weights()
+    given["x"] = np.random.default_rng(4).normal(size=(50, T, D)).astype(np.float32)
+    mask = np.random.default_rng(5).uniform(size=(50, T)) < 0.7
+    full = ops.dynamic_gru(**given, mask=mask, backend="cpp")
+    for rows in (slice(0, 1), slice(7, 9), slice(20, 33)):
+        part = {**given, "x": given["x"][rows]}
+        for got, want in zip(ops.dynamic_gru(**part, mask=mask[rows], backend="cpp"), full):
+            np.testing.assert_array_equal(got, want[rows])
+
+
+@pytest.mark.parametrize("backend", ["cpp", "xla"])
+def test_unknown_batch_and_steps_from_one_trace(backend: str) -> None:
     given = _weights()
     x = given.pop("x")
     traced = tf.function(
-        lambda x: ops.dynamic_gru(x, **given, backend="xla")[0],
+        lambda x: ops.dynamic_gru(x, **given, backend=backend)[0],
         input_signature=[tf.TensorSpec((None, None, D))],
     )
     full = traced(x).numpy()
