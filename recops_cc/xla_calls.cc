@@ -150,14 +150,18 @@ class NativeXla : public tensorflow::XlaOpKernel {
   std::vector<int64_t> options_;
 };
 
+// As a kernel of XLA's compilation device. XLA's own registry makes these of its entries once, at
+// the first compilation of the process, and would overlook a library that is loaded later.
 const bool registered = [] {
   for (const Op& op : Ops()) {
-    tensorflow::XlaOpRegistrar(
-        tensorflow::XlaOpRegistrationBuilder::Name("Recops>" + op.name)
+    tensorflow::kernel_factory::OpKernelRegistrar(
+        tensorflow::KernelDefBuilder(("Recops>" + op.name).c_str())
             .Device(tensorflow::DEVICE_CPU_XLA_JIT)
-            .Build([](tensorflow::OpKernelConstruction* c) -> tensorflow::OpKernel* {
-              return new NativeXla(c);
-            }));
+            .Build(),
+        "recops::NativeXla",
+        [](tensorflow::OpKernelConstruction* c) -> tensorflow::OpKernel* {
+          return new NativeXla(c);
+        });
   }
   return true;
 }();

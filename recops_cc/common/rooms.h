@@ -9,7 +9,9 @@ namespace recops {
 
 std::vector<Op> AttentionOps();
 std::vector<Op> AttentionalPoolingOps();
+std::vector<Op> CrossOps();
 std::vector<Op> DynamicGruOps();
+std::vector<Op> OuterProductOps();
 std::vector<Op> PairwiseOps();
 std::vector<Op> SampledSoftmaxOps();
 std::vector<Op> TargetAttentionOps();

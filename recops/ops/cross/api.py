@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from recops._core import checks
 from recops._core.dispatch import Room
-from recops.ops.cross import reference, xla
+from recops.ops.cross import cpp, reference, xla
 
-_ROOM = Room("cross", ("cross_network",), reference, xla)
+_ROOM = Room("cross", ("cross_network",), reference, xla, cpp)
 
 
 def cross_network(

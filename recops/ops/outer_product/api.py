@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from recops._core import checks
 from recops._core.dispatch import Room
-from recops.ops.outer_product import reference, xla
+from recops.ops.outer_product import cpp, reference, xla
 
-_ROOM = Room("outer_product", ("outer_product",), reference, xla)
+_ROOM = Room("outer_product", ("outer_product",), reference, xla, cpp)
 
 
 def outer_product(x: Any, kernel: Any, *, backend: str = "auto") -> tf.Tensor:
