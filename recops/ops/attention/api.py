@@ -43,8 +43,10 @@ def multi_head_attention(
 
     Numerics: scores and softmax are float32 for 16-bit inputs; any score size is safe. A key that
     no query keeps changes neither output nor gradient, NaN included. Cost: 4BNTSE flops forward;
-    `xla` keeps the output and each row's maximum and sum, [B, N, T, 1] each, and makes the weights
-    again on the way back (2BNTSE more flops; inside one jitted step XLA may keep them instead);
+    `cpp` holds the scores of one head of one row at a time, skips the keys that none of its queries
+    keeps, and keeps its inputs alone: the weights are made again on the way back (2BNTSE more
+    flops). `xla` does so too and keeps the output and each row's maximum and sum, [B, N, T, 1] each
+    (inside one jitted step XLA may keep the weights instead);
     `reference` keeps the weights [B, N, T, S].
 
     Source: Vaswani et al., Attention Is All You Need, NeurIPS 2017, eq. 1; the recomputation as in

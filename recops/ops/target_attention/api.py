@@ -53,7 +53,9 @@ def target_attention(
     is 8BTDA flops as written. `xla` folds it into one kernel [D, A] an example and a row [A] for
     its target: 2BTDA + 4BDA, twice that backward, and nothing [B, T, 4D] in either direction. For
     the backward it keeps each hidden layer's output [B, T, A] and the weights, both in at least
-    float32, and makes the folded kernels [B, D, A] again.
+    float32, and makes the folded kernels [B, D, A] again. `cpp` folds one row at a time and
+    passes over padded steps; it keeps the weights alone and makes the hidden layers again, a third
+    more flops.
 
     Source: Zhou et al., Deep Interest Network, KDD 2018, section 4.3. The paper normalizes nothing;
     q - k and the softmax are the authors' code's.
