@@ -82,7 +82,7 @@ def providers(case: Case) -> dict[tuple[str, str], Callable[..., Any]]:
     """
     found: dict[tuple[str, str], Callable[..., Any]] = {}
     for backend in dispatch.CONCRETE:
-        if dispatch.rooms()[case.op].why_not(backend, case.op) is None:
+        if takes(case, backend):
             op = functools.partial(getattr(ops, case.op), **case.options, backend=backend)
             for compiled in ("graph",) if backend == "reference" else ("graph", "jit"):
                 found[backend, compiled] = op
@@ -92,6 +92,15 @@ def providers(case: Case) -> dict[tuple[str, str], Callable[..., Any]]:
         for compiled in ("graph",) if graph_only else ("graph", "jit"):
             found[f"stock.{name}", compiled] = functools.partial(form, **case.options)
     return found
+
+
+def takes(case: Case, backend: str) -> bool:
+    """Whether a backend runs the op on the arguments of a case."""
+    try:
+        ops.select(case.op, **case.arrays("float32"), **case.options, backend=backend)
+    except dispatch.BackendError:
+        return False
+    return True
 
 
 def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Row]:

@@ -11,7 +11,7 @@ import sys
 
 import tensorflow as tf
 
-from recops._core import dispatch
+from recops import benchmark
 from tests import testing
 
 
@@ -20,7 +20,7 @@ def main(threads: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     found = {}
     for case in testing.cases("smoke"):
-        if dispatch.rooms()[case.op].why_not("cpp", case.op) is not None:
+        if not benchmark.takes(case, "cpp"):
             continue
         for mode in ("graph", "jit"):
             fn, arrays = testing.public(case, "cpp"), case.arrays("float32")

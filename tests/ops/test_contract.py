@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recops import ops
+from recops import benchmark, ops
 from recops._core import dispatch
 from recops._core.cases import Case
 from tests import testing
@@ -17,19 +17,11 @@ from tests import testing
 MODES = ("eager", "graph", "jit")
 
 
-def _available(case: Case, backend: str) -> bool:
-    try:
-        chosen = ops.select(case.op, **case.arrays("float32"), **case.options, backend=backend)
-    except dispatch.BackendError:
-        return False
-    return chosen == backend
-
-
 PARAMETERS = [
     pytest.param(case, backend, dtype, mode, id=f"{case.op}-{case.name}-{backend}-{dtype}-{mode}")
     for case in testing.cases()
     for backend in dispatch.CONCRETE
-    if _available(case, backend)
+    if benchmark.takes(case, backend)
     for dtype in testing.DTYPES
     for mode in MODES
     # XLA takes seconds for the loops of a reference, which is the same formula in every dtype.
