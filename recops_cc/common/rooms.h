@@ -12,6 +12,7 @@ std::vector<Op> AttentionalPoolingOps();
 std::vector<Op> CrossOps();
 std::vector<Op> DynamicGruOps();
 std::vector<Op> OuterProductOps();
+std::vector<Op> BilinearOps();
 std::vector<Op> PairwiseOps();
 std::vector<Op> SampledSoftmaxOps();
 std::vector<Op> TargetAttentionOps();

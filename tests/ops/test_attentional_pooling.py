@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recops import ops
 
-BACKENDS = ("xla", "reference")
+BACKENDS = ("cpp", "xla", "reference")
 
 
 def _inputs(b: int, f: int, d: int, a: int) -> list[np.ndarray]:
@@ -89,11 +89,38 @@ def test_empty_batch_has_zero_gradients(backend: str) -> None:
     assert all(not np.any(g) for g in rest)
 
 
-def test_half_precision_rounds_once() -> None:
+@pytest.mark.parametrize("shape", [(1, 26, 16, 8), (15, 3, 17, 7), (33, 7, 5, 13), (17, 4, 1, 1)])
+def test_native_rows_and_sizes_that_fill_no_vector(shape: tuple[int, int, int, int]) -> None:
+    """Rows, dimensions and units beside the multiples that the kernel works in."""
+    got = []
+    for backend in ("cpp", "reference"):
+        tensors = [tf.constant(0.5 * a) for a in _inputs(*shape)]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            pooled, weights = ops.attentional_pooling(*tensors, backend=backend)
+            loss = tf.reduce_sum(pooled**2) + tf.reduce_sum(weights**3)
+        got.append([pooled, weights, *tape.gradient(loss, tensors)])
+    for fast, plain in zip(*got):
+        np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_row_of_nan_stays_alone(backend: str) -> None:
+    x, *network = _inputs(5, 4, 3, 8)
+    want = ops.attentional_pooling(x, *network, backend=backend)
+    x[2, 1, 0] = np.nan
+    for got, clean in zip(ops.attentional_pooling(x, *network, backend=backend), want):
+        assert np.all(np.any(np.isnan(got), axis=1) == [False, False, True, False, False])
+        others = [0, 1, 3, 4]
+        np.testing.assert_array_equal(got.numpy()[others], clean.numpy()[others])
+
+
+@pytest.mark.parametrize("backend", ["cpp", "xla"])
+def test_half_precision_rounds_once(backend: str) -> None:
     """As good as float32 on the same inputs, up to the last rounding."""
     inputs = [a.astype(np.float16) for a in _inputs(8, 6, 16, 8)]
     want = ops.attentional_pooling(*[a.astype(np.float32) for a in inputs], backend="xla")
-    for got, exact in zip(ops.attentional_pooling(*inputs, backend="xla"), want):
+    for got, exact in zip(ops.attentional_pooling(*inputs, backend=backend), want):
         assert got.dtype == tf.float16
         np.testing.assert_allclose(got, exact.numpy().astype(np.float16), rtol=1e-3, atol=1e-6)
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recops import ops
 
-BACKENDS = ("xla", "reference")
+BACKENDS = ("cpp", "xla", "reference")
 TYPES = ("all", "each", "interaction")
 
 
@@ -78,12 +78,31 @@ def test_empty_batch_has_zero_gradients(bilinear_type: str, backend: str) -> Non
 
 
 @pytest.mark.parametrize("bilinear_type", TYPES)
-def test_half_precision_accumulates_in_float32(bilinear_type: str) -> None:
+@pytest.mark.parametrize("shape", [(1, 26, 16), (25, 3, 17), (13, 6, 1), (50, 4, 33)])
+def test_native_rows_and_sizes_that_fill_no_block(
+    shape: tuple[int, int, int], bilinear_type: str
+) -> None:
+    """Rows and dimensions beside the multiples that the kernel works in."""
+    got = []
+    for backend in ("cpp", "reference"):
+        tensors = [tf.constant(a) for a in _inputs(*shape, bilinear_type)]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            y = ops.bilinear_interaction(*tensors, bilinear_type, backend=backend)
+            loss = tf.reduce_sum(y**2)
+        got.append([y, *tape.gradient(loss, tensors)])
+    for fast, plain in zip(*got):
+        np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize("backend", ["cpp", "xla"])
+@pytest.mark.parametrize("bilinear_type", TYPES)
+def test_half_precision_accumulates_in_float32(bilinear_type: str, backend: str) -> None:
     """Terms of 2048 and 1 whose float16 sum would lose each 1."""
     x = np.ones((1, 2, 16), np.float16)
     x[0, 0, 0] = 2048
     kernel = np.ones((*_matrices(2, bilinear_type), 16, 16), np.float16)
-    got = ops.bilinear_interaction(x, kernel, bilinear_type, backend="xla")
+    got = ops.bilinear_interaction(x, kernel, bilinear_type, backend=backend)
     assert got.dtype == tf.float16
     np.testing.assert_array_equal(got, np.full((1, 1, 16), np.float16(2063)))
 

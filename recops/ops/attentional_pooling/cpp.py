@@ -14,12 +14,12 @@ def attentional_pooling(
     x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor
 ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tuple[tf.Tensor, ...]]]:
     inputs = (x, kernel, bias, projection)
-    options = [int(x.dtype.size == 2)]  # 16-bit results are kept unrounded for the backward
-    results = native.call("AttentionalPooling", *inputs, options=options)
+    options = [int(x.dtype.size == 2)]  # 16-bit weights are kept unrounded for the backward
+    pooled, *weights = native.call("AttentionalPooling", *inputs, options=options)
 
     def grad(dpooled: tf.Tensor, dweights: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return native.call(
-            "AttentionalPoolingGrad", *inputs, *results, dpooled, dweights, options=options
+            "AttentionalPoolingGrad", *inputs, *weights, dpooled, dweights, options=options
         )
 
-    return tuple(results[:2]), grad
+    return (pooled, weights[0]), grad
