@@ -43,6 +43,7 @@ _KERNEL_FLAGS = [
     "-fopenmp-simd",
 ]
 _TENSORFLOW_FLAGS = ["-O2", "-w"]
+_COMMON_FLAGS = ["-fPIC", "-fvisibility=hidden"]
 _XLA = SOURCES / "xla_calls.cc"
 
 
@@ -63,9 +64,9 @@ class Built:
         return f"{self.path} (callable in graphs, {calls})"
 
 
-def _common_flags() -> list[str]:
-    """Flags of every unit and of the link; RECOPS_CXXFLAGS adds to them, a sanitizer for one."""
-    return ["-fPIC", "-fvisibility=hidden", *os.environ.get("RECOPS_CXXFLAGS", "").split()]
+def _added_flags() -> list[str]:
+    """RECOPS_CXXFLAGS: what the kernels and the link shall have besides, a sanitizer for one."""
+    return os.environ.get("RECOPS_CXXFLAGS", "").split()
 
 
 def cache_root() -> Path:
@@ -121,7 +122,9 @@ def _identity(program: str) -> bytes:
 def key(program: str) -> str:
     """What a library depends on, in one word."""
     digest = hashlib.sha256(_identity(program))
-    digest.update(" ".join([*_KERNEL_FLAGS, *_common_flags(), *_TENSORFLOW_FLAGS]).encode())
+    digest.update(
+        " ".join([*_KERNEL_FLAGS, *_added_flags(), *_TENSORFLOW_FLAGS, *_COMMON_FLAGS]).encode()
+    )
     for path in sorted([*sources(), *SOURCES.rglob("*.h")]):
         digest.update(str(path.relative_to(SOURCES)).encode() + b"\0" + path.read_bytes() + b"\0")
     return f"tf{tf.__version__}-{digest.hexdigest()[:16]}"
@@ -217,7 +220,7 @@ def _build(program: str, folder: Path, quiet: bool, anew: bool) -> Built:
             [
                 program,
                 "-shared",
-                *_common_flags(),
+                *_added_flags(),
                 *objects,
                 "-o",
                 str(made / LIBRARY),
@@ -246,8 +249,8 @@ def _compile(program: str, path: Path, scratch: Path, anew: bool) -> tuple[Path 
         flags = [*_TENSORFLOW_FLAGS, *tf.sysconfig.get_compile_flags()]
         flags.append(f"-I{SOURCES / 'common' / 'shims'}")
     else:
-        flags = [*_KERNEL_FLAGS, f"-I{tf.sysconfig.get_include()}"]
-    command = [program, "-c", *flags, *_common_flags(), str(path)]
+        flags = [*_KERNEL_FLAGS, f"-I{tf.sysconfig.get_include()}", *_added_flags()]
+    command = [program, "-c", *_COMMON_FLAGS, *flags, str(path)]
     digest = hashlib.sha256(_identity(program))
     digest.update(" ".join(command).encode())
     for read in _read_by(path):
