@@ -13,6 +13,7 @@ std::vector<Op> CrossOps();
 std::vector<Op> DynamicGruOps();
 std::vector<Op> OuterProductOps();
 std::vector<Op> BilinearOps();
+std::vector<Op> CinOps();
 std::vector<Op> PairwiseOps();
 std::vector<Op> SampledSoftmaxOps();
 std::vector<Op> TargetAttentionOps();

@@ -10,9 +10,9 @@ import tensorflow as tf
 from recops._core import checks
 from recops._core.compat import keras
 from recops._core.dispatch import Room
-from recops.ops.cin import reference, xla
+from recops.ops.cin import cpp, reference, xla
 
-_ROOM = Room("cin", ("compressed_interaction", "cin"), reference, xla)
+_ROOM = Room("cin", ("compressed_interaction", "cin"), reference, xla, cpp)
 
 
 def compressed_interaction(x0: Any, xk: Any, kernel: Any, *, backend: str = "auto") -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -17,8 +18,8 @@ def compressed_interaction(
     return tf.einsum("bhfd,ohf->bod", outer, kernel)
 
 
-@accumulate
-def cin(
+def stacked(
+    layer: Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], tf.Tensor],
     x: tf.Tensor,
     kernels: Sequence[tf.Tensor],
     biases: Sequence[tf.Tensor],
@@ -27,7 +28,7 @@ def cin(
 ) -> tf.Tensor:
     state, outputs = x, []
     for k, kernel in enumerate(kernels):
-        state = compressed_interaction(x, state, kernel, k == 0)
+        state = layer(x, state, kernel, k == 0)
         if biases:
             state = state + biases[k][:, None]
         shown = state = activation(state)
@@ -35,3 +36,6 @@ def cin(
             state, shown = tf.split(state, 2, axis=1)
         outputs.append(tf.reduce_sum(shown, axis=2))
     return tf.concat(outputs, axis=1)
+
+
+cin = accumulate(functools.partial(stacked, compressed_interaction))

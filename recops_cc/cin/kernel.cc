@@ -1,0 +1,336 @@
+// One layer of a compressed interaction network: the products of all maps with all fields, times a
+// kernel. A column is one dimension of one row of the batch; a block of columns makes its products a
+// part at a time in the cache, where they are multiplied at once. Backward the parts are made again.
+#include <vector>
+
+#include "../common/numeric.h"
+#include "../common/rooms.h"
+#include "../common/vector.h"
+
+namespace recops {
+namespace {
+
+constexpr int64_t kGroups = 2;    // groups of columns a block, to read the kernel less often
+constexpr int64_t kPart = 96;     // products a part: with the columns of a group, the first cache
+constexpr int64_t kSumParts = 8;  // sums of the kernel's gradient: each is as large as the kernel
+
+// Columns of a group, as many as MatMul takes at once.
+template <typename A>
+constexpr int64_t kColumns = 4 * kLanes<A>;
+
+// The sizes of a call and the products' order: maps h, then fields f. Where the maps are the fields
+// themselves, (h, f) and (f, h) are one product.
+template <typename T>
+struct Sizes {
+  using A = Wide<T>;
+
+  Sizes(const Dims& x0, const Dims& xk, const Dims& kernel, bool itself)
+      : rows(x0[0]),
+        fields(x0[1]),
+        dim(x0[2]),
+        before(xk[1]),
+        maps(kernel[0]),
+        stride(Padded<A>(maps)),
+        itself(itself) {
+    for (int64_t h = 0; h < before; ++h) {
+      for (int64_t f = itself ? h : 0; f < fields; ++f) pairs.emplace_back(h, f);
+    }
+  }
+
+  int64_t products() const { return static_cast<int64_t>(pairs.size()); }
+  int64_t columns() const { return rows * dim; }
+
+  int64_t rows, fields, dim, before, maps, stride;
+  bool itself;
+  std::vector<std::pair<int32_t, int32_t>> pairs;
+};
+
+// The kernel with a row a product, [products, stride].
+template <typename T>
+Scratch<Wide<T>> Turned(const Call& call, const Sizes<T>& s, const T* kernel) {
+  using A = Wide<T>;
+  const int64_t all = s.before * s.fields;
+  Scratch<A> turned(s.products() * s.stride);
+  call.parallel(s.maps, 16, [&](int64_t begin, int64_t end) {
+    Scratch<A> wide(ScratchSize<T>(all));
+    for (int64_t o = begin; o < end; ++o) {
+      const A* row = Load(kernel + o * all, all, wide.get());
+      for (int64_t p = 0; p < s.products(); ++p) {
+        const auto [h, f] = s.pairs[p];
+        A weight = row[h * s.fields + f];
+        if (s.itself && h != f) weight += row[f * s.fields + h];
+        turned[p * s.stride + o] = weight;
+      }
+    }
+  });
+  for (int64_t p = 0; s.maps < s.stride && p < s.products(); ++p) {
+    std::memset(turned + p * s.stride + s.maps, 0, (s.stride - s.maps) * sizeof(A));
+  }
+  return turned;
+}
+
+// The inverse: the kernel's gradient from a row a product.
+template <typename T>
+void TurnBack(const Call& call, const Sizes<T>& s, const Wide<T>* turned, T* kernel) {
+  using A = Wide<T>;
+  const int64_t all = s.before * s.fields;
+  call.parallel(s.maps, 16, [&](int64_t begin, int64_t end) {
+    Scratch<A> wide(ScratchSize<T>(all));
+    for (int64_t o = begin; o < end; ++o) {
+      A* row = Target(kernel + o * all, wide.get());
+      for (int64_t p = 0; p < s.products(); ++p) {
+        const auto [h, f] = s.pairs[p];
+        row[h * s.fields + f] = turned[p * s.stride + o];
+        if (s.itself) row[f * s.fields + h] = turned[p * s.stride + o];
+      }
+      Store(row, kernel + o * all, all);
+    }
+  });
+}
+
+// Calls f(row, dimension, column of the group, count) for runs of a group's columns in one row.
+template <typename F>
+void ByRuns(int64_t begin, int64_t count, int64_t dim, const F& f) {
+  for (int64_t c = 0; c < count;) {
+    const int64_t row = (begin + c) / dim, d = (begin + c) % dim;
+    const int64_t run = std::min(dim - d, count - c);
+    f(row, d, c, run);
+    c += run;
+  }
+}
+
+// A group's columns of a tensor [B, n, D], as [n, kColumns]; those beyond `count` are zero.
+template <typename T>
+void ReadGroup(const T* from, int64_t n, int64_t dim, int64_t begin, int64_t count, Wide<T>* to) {
+  using A = Wide<T>;
+  constexpr int64_t C = kColumns<A>;
+  if (count < C) std::memset(to, 0, n * C * sizeof(A));
+  ByRuns(begin, count, dim, [&](int64_t row, int64_t d, int64_t c, int64_t run) {
+    const T* source = from + row * n * dim + d;
+    for (int64_t i = 0; i < n; ++i) {
+      if constexpr (kNarrow<T>) {
+        Widen(source + i * dim, to + i * C + c, run);
+      } else {
+        std::memcpy(to + i * C + c, source + i * dim, run * sizeof(A));
+      }
+    }
+  });
+}
+
+template <typename T>
+void WriteGroup(const Wide<T>* from, int64_t n, int64_t dim, int64_t begin, int64_t count, T* to) {
+  constexpr int64_t C = kColumns<Wide<T>>;
+  ByRuns(begin, count, dim, [&](int64_t row, int64_t d, int64_t c, int64_t run) {
+    T* target = to + row * n * dim + d;
+    for (int64_t i = 0; i < n; ++i) Store(from + i * C + c, target + i * dim, run);
+  });
+}
+
+// The products `first` to `last` of a group's columns.
+template <typename T>
+void Multiply(const Sizes<T>& s, int64_t first, int64_t last, const Wide<T>* x0, const Wide<T>* xk,
+              Wide<T>* products) {
+  using A = Wide<T>;
+  constexpr int64_t C = kColumns<A>, L = kLanes<A>;
+  for (int64_t p = first; p < last; ++p, products += C) {
+    const A *map = xk + s.pairs[p].first * C, *field = x0 + s.pairs[p].second * C;
+    for (int64_t c = 0; c < C; c += L) {
+      StoreVec(products + c, LoadVec(map + c) * LoadVec(field + c));
+    }
+  }
+}
+
+// From the gradients of those products to those of maps and fields.
+template <typename T>
+void MultiplyBack(const Sizes<T>& s, int64_t first, int64_t last, const Wide<T>* dproducts,
+                  const Wide<T>* x0, const Wide<T>* xk, Wide<T>* dx0, Wide<T>* dxk) {
+  using A = Wide<T>;
+  constexpr int64_t C = kColumns<A>, L = kLanes<A>;
+  for (int64_t p = first; p < last;) {
+    const int64_t h = s.pairs[p].first;
+    const A* map = xk + h * C;
+    int64_t end = p;
+    while (end < last && s.pairs[end].first == h) ++end;
+    for (int64_t c = 0; c < C; c += L) {
+      const Vec<A> own = LoadVec(map + c);
+      const A* gradient = dproducts + (p - first) * C + c;
+      const int64_t field = s.pairs[p].second * C + c;
+      Vec<A> sum{};
+      for (int64_t i = 0; i < (end - p) * C; i += C) {
+        const Vec<A> g = LoadVec(gradient + i);
+        sum += g * LoadVec(x0 + field + i);
+        StoreVec(dx0 + field + i, LoadVec(dx0 + field + i) + g * own);
+      }
+      // Where maps are fields both gradients go to the same place.
+      A* to = dxk + h * C + c;
+      StoreVec(to, LoadVec(to) + sum);
+    }
+    p = end;
+  }
+}
+
+template <typename T>
+void Compress(const Call& call) {
+  using A = Wide<T>;
+  constexpr int64_t C = kColumns<A>;
+  const Sizes<T> s(call.inputs[0].dims, call.inputs[1].dims, call.inputs[2].dims, call.options[0]);
+  Scratch<A> kernel = Turned(call, s, call.in<T>(2));
+  call.parallel(s.columns(), kGroups * C, [&](int64_t begin, int64_t end) {
+    Scratch<A> x0(kGroups * s.fields * C), xk(s.itself ? 0 : kGroups * s.before * C);
+    Scratch<A> y(kGroups * s.maps * C), products(kPart * C);
+    const int64_t groups = (end - begin + C - 1) / C;
+    auto count = [&](int64_t g) { return std::min(C, end - begin - g * C); };
+    for (int64_t g = 0; g < groups; ++g) {
+      ReadGroup(call.in<T>(0), s.fields, s.dim, begin + g * C, count(g), x0 + g * s.fields * C);
+      if (s.itself) continue;
+      ReadGroup(call.in<T>(1), s.before, s.dim, begin + g * C, count(g), xk + g * s.before * C);
+    }
+    std::memset(y.get(), 0, groups * s.maps * C * sizeof(A));
+    for (int64_t p = 0; p < s.products(); p += kPart) {
+      const int64_t last = std::min(p + kPart, s.products());
+      for (int64_t g = 0; g < groups; ++g) {
+        const A* fields = x0 + g * s.fields * C;
+        Multiply(s, p, last, fields, s.itself ? fields : xk + g * s.before * C, products.get());
+        MatMul<A>(s.maps, C, last - p, kernel + p * s.stride, 1, s.stride, products, C,
+                  y + g * s.maps * C, C, true);
+      }
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      WriteGroup(y + g * s.maps * C, s.maps, s.dim, begin + g * C, count(g), call.out<T>(0));
+    }
+  });
+}
+
+// The backward of blocks of columns, which adds to the kernel's gradient [products, stride].
+template <typename T>
+class CompressBackward {
+ public:
+  using A = Wide<T>;
+  static constexpr int64_t C = kColumns<A>;
+
+  CompressBackward(const Call& call, const Sizes<T>& s, const A* kernel, A* dkernel)
+      : call_(call),
+        s_(s),
+        kernel_(kernel),
+        dkernel_(dkernel),
+        products_(kPart * C) {
+    for (int64_t g = 0; g < kGroups; ++g) groups_.emplace_back(s);
+  }
+
+  void Columns(int64_t begin, int64_t end) {
+    const int64_t groups = (end - begin + C - 1) / C;
+    auto count = [&](int64_t g) { return std::min(C, end - begin - g * C); };
+    for (int64_t g = 0; g < groups; ++g) Read(begin + g * C, count(g), groups_[g]);
+    for (int64_t p = 0; p < s_.products(); p += kPart) {
+      const int64_t last = std::min(p + kPart, s_.products());
+      for (int64_t g = 0; g < groups; ++g) Part(p, last, groups_[g]);
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t at = begin + g * C;
+      WriteGroup(groups_[g].dx0.get(), s_.fields, s_.dim, at, count(g), call_.out<T>(0));
+      if (s_.itself) continue;
+      WriteGroup(groups_[g].dxk.get(), s_.before, s_.dim, at, count(g), call_.out<T>(1));
+    }
+  }
+
+ private:
+  struct Group {
+    explicit Group(const Sizes<T>& s)
+        : x0(s.fields * C),
+          xk(s.itself ? 0 : s.before * C),
+          dx0(s.fields * C),
+          dxk(s.itself ? 0 : s.before * C),
+          dy(s.maps * C),
+          dy_turned(C * s.stride) {}
+    Scratch<A> x0, xk, dx0, dxk, dy, dy_turned;
+  };
+
+  void Read(int64_t begin, int64_t count, Group& g) {
+    ReadGroup(call_.in<T>(0), s_.fields, s_.dim, begin, count, g.x0.get());
+    std::memset(g.dx0.get(), 0, s_.fields * C * sizeof(A));
+    ReadGroup(call_.in<T>(3), s_.maps, s_.dim, begin, count, g.dy.get());
+    Transpose<A>(g.dy.get(), s_.maps, C, C, g.dy_turned.get(), s_.stride);
+    if (s_.itself) return;
+    ReadGroup(call_.in<T>(1), s_.before, s_.dim, begin, count, g.xk.get());
+    std::memset(g.dxk.get(), 0, s_.before * C * sizeof(A));
+  }
+
+  void Part(int64_t first, int64_t last, Group& g) {
+    const A* maps = s_.itself ? g.x0.get() : g.xk.get();
+    A* dmaps = s_.itself ? g.dx0.get() : g.dxk.get();
+    Multiply(s_, first, last, g.x0.get(), maps, products_.get());
+    MatMul<A>(last - first, s_.stride, C, products_, C, 1, g.dy_turned, s_.stride,
+              dkernel_ + first * s_.stride, s_.stride, true);
+    MatMul<A>(last - first, C, s_.maps, kernel_ + first * s_.stride, s_.stride, 1, g.dy, C,
+              products_, C);
+    MultiplyBack(s_, first, last, products_.get(), g.x0.get(), maps, g.dx0.get(), dmaps);
+  }
+
+  const Call& call_;
+  const Sizes<T>& s_;
+  const A* kernel_;
+  A* dkernel_;
+  std::vector<Group> groups_;
+  Scratch<A> products_;
+};
+
+template <typename T>
+void CompressGrad(const Call& call) {
+  using A = Wide<T>;
+  constexpr int64_t kBlock = kGroups * kColumns<A>;
+  const Sizes<T> s(call.inputs[0].dims, call.inputs[1].dims, call.inputs[2].dims, call.options[0]);
+  const int64_t size = s.products() * s.stride;
+  Scratch<A> kernel = Turned(call, s, call.in<T>(2)), dkernel(size);
+  // Whole blocks a part.
+  const int64_t blocks = (s.columns() + kBlock - 1) / kBlock;
+  const int64_t least = (blocks + kSumParts - 1) / kSumParts * kBlock;
+  SumOverRows(call, s.columns(), least, size, dkernel.get(),
+              [&](int64_t begin, int64_t end, A* sums) {
+                CompressBackward<T> backward(call, s, kernel, sums);
+                for (int64_t n = begin; n < end; n += kBlock) {
+                  backward.Columns(n, std::min(n + kBlock, end));
+                }
+              });
+  TurnBack(call, s, dkernel.get(), call.out<T>(2));
+}
+
+// x0, xk, kernel; the option says that xk is x0.
+std::vector<Dims> CompressShapes(const std::vector<Dims>& in, const std::vector<int64_t>& options) {
+  Check(options.size() == 1, "options: expected whether xk is x0");
+  Check(in[0].size() == 3 && in[1].size() == 3 && in[2].size() == 3,
+        "x0, xk, kernel: expected rank 3");
+  CheckSize(in[1][0], in[0][0], "xk");
+  CheckSize(in[1][2], in[0][2], "xk");
+  CheckSize(in[2][1], in[1][1], "kernel");
+  CheckSize(in[2][2], in[0][1], "kernel");
+  if (options[0] != 0) CheckSize(in[1][1], in[0][1], "xk");
+  return {{in[0][0], in[2][0], in[0][2]}};
+}
+
+// With the gradient of the result. Where xk is x0 its gradient is in that of x0.
+std::vector<Dims> CompressGradShapes(const std::vector<Dims>& in,
+                                     const std::vector<int64_t>& options) {
+  const Dims want = CompressShapes({in[0], in[1], in[2]}, options)[0];
+  Check(in[3].size() == 3, "dy: expected rank 3");
+  for (size_t axis = 0; axis < 3; ++axis) CheckSize(in[3][axis], want[axis], "dy");
+  return {in[0], options[0] != 0 ? Dims{0, 0, 0} : in[1], in[2]};
+}
+
+}  // namespace
+
+std::vector<Op> CinOps() {
+  return {
+      {"CompressedInteraction",
+       {"x0: T", "xk: T", "kernel: T"},
+       {"y: T"},
+       CompressShapes,
+       RECOPS_RUN(Compress)},
+      {"CompressedInteractionGrad",
+       {"x0: T", "xk: T", "kernel: T", "dy: T"},
+       {"dx0: T", "dxk: T", "dkernel: T"},
+       CompressGradShapes,
+       RECOPS_RUN(CompressGrad)},
+  };
+}
+
+}  // namespace recops
