@@ -2,6 +2,8 @@
 #include "common/engine.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/resource_mgr.h"
+#include "tensorflow/core/framework/resource_var.h"
 #include "tensorflow/core/framework/shape_inference.h"
 
 namespace tf = tensorflow;
@@ -84,8 +86,22 @@ class NativeOp : public tf::OpKernel {
     try {
       Call call;
       std::vector<Dims> shapes;
+      // Variables are read where they stand, and nobody writes to them meanwhile.
+      std::vector<tf::core::RefCountPtr<tf::Var>> variables;
+      std::vector<tf::tf_shared_lock> locks;
       for (int i = 0; i < c->num_inputs(); ++i) {
-        call.inputs.push_back(BufferOf(c->input(i)));
+        if (c->input_dtype(i) == tf::DT_RESOURCE) {
+          tf::core::RefCountPtr<tf::Var> variable;
+          OP_REQUIRES_OK(c, tf::LookupResource(c, tf::HandleFromInput(c, i), &variable));
+          // Shapes and results go by the last argument.
+          Check(variable->tensor()->dtype() == c->input_dtype(c->num_inputs() - 1),
+                "expected a variable of the type of what is like it");
+          variables.push_back(std::move(variable));
+          locks.emplace_back(*variables.back()->mu());
+          call.inputs.push_back(BufferOf(*variables.back()->tensor()));
+        } else {
+          call.inputs.push_back(BufferOf(c->input(i)));
+        }
         shapes.push_back(call.inputs.back().dims);
       }
       const std::vector<Dims> outputs = op_.shapes(shapes, options_);
@@ -145,6 +161,7 @@ void Register(const Op& op) {
     for (const std::string& output : op.outputs) builder.Output(output);
     if (Mentions(op, ": T")) builder.Attr("T: {half, bfloat16, float, double}");
     if (Mentions(op, ": W")) builder.Attr("W: {float, double}");
+    if (Mentions(op, ": resource")) builder.SetIsStateful();
     if (Mentions(op, ": I")) builder.Attr("I: {int32, int64}");
     builder.Attr("options: list(int) = []");
     builder.SetShapeFn(

@@ -114,9 +114,18 @@ class NativeXla : public tensorflow::XlaOpKernel {
     std::vector<xla::XlaOp> operands;
     std::vector<xla::Shape> operand_shapes, result_shapes;
     for (int i = 0; i < c->num_inputs(); ++i) {
-      const auto shape = c->InputXlaShape(i);
+      xla::XlaOp operand;
+      if (c->input_type(i) == tensorflow::DT_RESOURCE) {
+        // The type is that of the last argument, an empty tensor like the variable.
+        tensorflow::TensorShape ignored;
+        OP_REQUIRES_OK(c, c->ReadVariableInput(i, c->input_type(c->num_inputs() - 1), &ignored,
+                                               &operand));
+      } else {
+        operand = c->Input(i);
+      }
+      const auto shape = c->builder()->GetShape(operand);
       OP_REQUIRES_OK(c, shape.status());
-      operands.push_back(c->Input(i));
+      operands.push_back(operand);
       operand_shapes.push_back(RowMajor(*shape));
       inputs.emplace_back(shape->dimensions().begin(), shape->dimensions().end());
     }

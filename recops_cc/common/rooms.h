@@ -11,6 +11,7 @@ std::vector<Op> AttentionOps();
 std::vector<Op> AttentionalPoolingOps();
 std::vector<Op> CrossOps();
 std::vector<Op> DynamicGruOps();
+std::vector<Op> EmbeddingOps();
 std::vector<Op> OuterProductOps();
 std::vector<Op> BilinearOps();
 std::vector<Op> CinOps();

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recops import ops
 
-BACKENDS = ("xla", "reference")
+BACKENDS = ("cpp", "xla", "reference")
 TABLE = np.arange(14, dtype=np.float32).reshape(7, 2)
 OFFSETS = [0, 3]  # two fields, of 3 and of 4 rows
 
@@ -46,6 +46,7 @@ def _keras_variable() -> object:
     return variable(TABLE)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", ["int32", "int64"])
 @pytest.mark.parametrize(
     ("ids", "said"),
@@ -55,28 +56,92 @@ def _keras_variable() -> object:
         ([[-1, 0]], r"id -1 in column 0"),
     ],
 )
-def test_an_id_beyond_its_field_is_named(ids: list[list[int]], said: str, dtype: str) -> None:
+def test_an_id_beyond_its_field_is_named(
+    ids: list[list[int]], said: str, dtype: str, backend: str
+) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match=said):
-        ops.embedding_lookup(TABLE, tf.constant(ids, dtype), OFFSETS)
+        ops.embedding_lookup(TABLE, tf.constant(ids, dtype), OFFSETS, backend=backend)
 
 
-def test_an_id_beyond_its_field_is_named_in_a_graph() -> None:
-    lookup = tf.function(lambda ids: ops.embedding_lookup(TABLE, ids, OFFSETS))
+@pytest.mark.parametrize(
+    ("backend", "jit", "lookup_said", "bag_said"),
+    [
+        ("xla", False, r"id\] \[3\] \[in column\] \[0\]", r"embedding_bag: id\] \[7\]"),
+        ("cpp", False, r"id 3 in column 0 of ids \[1, 2\]", r"EmbeddingBag: id 7 in column 1"),
+        ("cpp", True, r"id 3 in column 0 of ids \[1, 2\]", r"EmbeddingBag: id 7 in column 1"),
+    ],
+)
+def test_an_id_beyond_its_field_is_named_in_a_graph(
+    backend: str, jit: bool, lookup_said: str, bag_said: str
+) -> None:
+    lookup = tf.function(
+        lambda ids: ops.embedding_lookup(TABLE, ids, OFFSETS, backend=backend), jit_compile=jit
+    )
     np.testing.assert_array_equal(lookup(tf.constant([[2, 0]]))[0], TABLE[[2, 3]])
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"id\] \[3\] \[in column\] \[0\]"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=lookup_said):
         lookup(tf.constant([[3, 0]]))
-    bag = tf.function(lambda ids: ops.embedding_bag(TABLE, ids))
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"embedding_bag: id\] \[7\]"):
+    bag = tf.function(lambda ids: ops.embedding_bag(TABLE, ids, backend=backend), jit_compile=jit)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=bag_said):
         bag(tf.constant([[0, 7]]))
 
 
+# More rows than a block of the native kernels, and rows that fill no vector, or several.
+@pytest.mark.parametrize("dim", [1, 19, 32])
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("combiner", [None, "mean", "sqrtn"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_native_reads_a_variable_where_it_stands(
+    dim: int, jit: bool, combiner: str | None, weighted: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    table = tf.Variable(rng.normal(size=(50, dim)))
+    ids = tf.constant(rng.integers(0, 25, size=(150, 2)))
+    mask = rng.uniform(size=(150, 2)) < 0.6
+    weights = tf.constant(rng.uniform(1, 2, size=(150, 2)))
+
+    def step(backend: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            if combiner is None:
+                y = ops.embedding_lookup(table, ids, [0, 25], backend=backend)
+            else:
+                given = weights if weighted else None
+                y = ops.embedding_bag(table, ids, mask, given, combiner, backend=backend)
+            total = tf.reduce_sum(y**2)
+        dtable, dweights = tape.gradient(
+            total, [table, weights], unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        table.scatter_sub(tf.IndexedSlices(0.1 * dtable.values, dtable.indices))
+        return y, tf.math.unsorted_segment_sum(dtable.values, dtable.indices, 50), dweights
+
+    start = table.numpy()
+    runs = {}
+    for backend in ("cpp", "reference"):
+        table.assign(start)
+        run = tf.function(step, jit_compile=jit and backend == "cpp")
+        runs[backend] = [*run(backend), *run(backend), table.numpy()]
+    for got, want in zip(runs["cpp"], runs["reference"]):
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
+
+
+def test_native_weight_gradients_are_of_the_rows_that_were_read() -> None:
+    table, weights = tf.Variable(TABLE), tf.constant([[1.0, 3.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        y = ops.embedding_bag(table, [[1, 2]], weights=weights, combiner="sum", backend="cpp")
+        table.assign(tf.zeros_like(TABLE))
+    np.testing.assert_array_equal(tape.gradient(y, weights)[0], TABLE[[1, 2]].sum(1))
+
+
 def test_where_nothing_can_raise_the_embedding_is_nan() -> None:
-    lookup = tf.function(lambda ids: ops.embedding_lookup(TABLE, ids, OFFSETS), jit_compile=True)
+    lookup = tf.function(
+        lambda ids: ops.embedding_lookup(TABLE, ids, OFFSETS, backend="xla"), jit_compile=True
+    )
     got = lookup(tf.constant([[2, 0], [3, 1]])).numpy()
     assert np.isnan(got[1, 0]).all()
     got[1, 0] = 0
     np.testing.assert_array_equal(got, [TABLE[[2, 3]], [[0, 0], TABLE[4]]])
-    bag = tf.function(lambda ids: ops.embedding_bag(TABLE, ids), jit_compile=True)
+    bag = tf.function(lambda ids: ops.embedding_bag(TABLE, ids, backend="xla"), jit_compile=True)
     assert np.isnan(bag(tf.constant([[1, 9], [1, 1]])).numpy()).tolist() == [
         [True] * 2,
         [False] * 2,

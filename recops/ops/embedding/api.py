@@ -8,10 +8,9 @@ import tensorflow as tf
 
 from recops._core import checks
 from recops._core.dispatch import Room
-from recops.ops.embedding import reference, xla
-from recops.ops.embedding.rows import bag_rows, field_rows, poison
+from recops.ops.embedding import cpp, reference, xla
 
-_ROOM = Room("embedding", ("embedding_lookup", "embedding_bag"), reference, xla)
+_ROOM = Room("embedding", ("embedding_lookup", "embedding_bag"), reference, xla, cpp)
 
 COMBINERS = ("mean", "sum", "sqrtn")
 
@@ -35,11 +34,11 @@ def embedding_lookup(
     outside jit_compile.
 
     Raises: InvalidArgumentError that names an id without a row of its field, its column and the
-    rows; inside jit_compile=True nothing can raise, and the embedding of such an id is NaN.
-    ValueError for a wrong rank or dtype; BackendError when a named backend cannot run.
+    rows; inside jit_compile=True only `cpp` can raise, and with the others the embedding of such an
+    id is NaN. ValueError for a wrong rank or dtype; BackendError when a named backend cannot run.
 
-    Numerics: none, values are copied. Cost: `xla` one gather, B F D values read and written;
-    `reference` F gathers.
+    Numerics: none, values are copied. Cost: B F D values read and written, by `cpp` in one pass
+    with the check of the ids, by `xla` with one gather; `reference` F gathers.
 
     Source: Guo et al., DeepFM, IJCAI 2017, the dense embeddings; offsets as in DLRM's fused tables.
 
@@ -55,8 +54,7 @@ def embedding_lookup(
     fields = checks.static(op, "ids", ids, 1, "F")
     offsets = [0] * fields if offsets is None else offsets
     offsets = checks.ids(op, "offsets", offsets, f"{fields}")
-    rows, valid = field_rows(op, ids, offsets, tf.shape(table)[0])
-    return poison_result(_ROOM.call(op, table, rows, backend=backend), valid)
+    return _ROOM.call(op, table, ids, offsets, backend=backend)
 
 
 def embedding_bag(
@@ -86,12 +84,13 @@ def embedding_bag(
     gradient of `table` is a tf.IndexedSlices outside jit_compile.
 
     Raises: InvalidArgumentError that names a kept id outside the table and the rows; inside
-    jit_compile=True nothing can raise, and a bag with such an id is NaN. ValueError for a wrong
-    rank, dtype or combiner; BackendError when a named backend cannot run.
+    jit_compile=True only `cpp` can raise, and with the others a bag with such an id is NaN.
+    ValueError for a wrong rank, dtype or combiner; BackendError when a named backend cannot run.
 
     Numerics: 16-bit tables accumulate in float32. What is under the mask, ids out of range and NaN
-    included, changes neither output nor gradient. Cost: 2BTD flops; one gather [B, T, D], which is
-    kept for the backward only when there are weights.
+    included, changes neither output nor gradient. Cost: 2BTD flops; `cpp` sums the rows where they
+    stand and keeps nothing (of a variable with weights: the rows read); `xla` one gather [B, T, D],
+    which is kept for the backward only when there are weights.
 
     Source: Covington et al., Deep Neural Networks for YouTube Recommendations, RecSys 2016, the
     averaged watch vector.
@@ -111,11 +110,4 @@ def embedding_bag(
     mask = checks.mask(op, "mask", mask, "B T")
     if weights is not None:
         weights = checks.floats(op, "weights", weights, "B T", tf.as_dtype(table.dtype))
-    rows, valid = bag_rows(op, tf.where(mask, ids, 0), tf.shape(table)[0])
-    bags = _ROOM.call(op, table, rows, mask, weights, combiner, backend=backend)
-    return poison_result(bags, tf.reduce_all(valid, axis=1))
-
-
-def poison_result(result: Any, valid: tf.Tensor) -> Any:
-    """`select` gets a backend's name in place of a tensor, which is passed on."""
-    return result if isinstance(result, str) else poison(result, valid)
+    return _ROOM.call(op, table, ids, mask, weights, combiner, backend=backend)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import tensorflow as tf
 
 from recops._core.numerics import accumulate
+from recops.ops.embedding.rows import bag_rows, field_rows, poison
 
 
-def embedding_lookup(table: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    return tf.stack([tf.gather(table, rows[:, f]) for f in range(rows.shape[1])], axis=1)
+def embedding_lookup(table: tf.Tensor, ids: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+    rows, valid = field_rows("embedding_lookup", ids, offsets, tf.shape(table)[0])
+    fields = [tf.gather(table, rows[:, f]) for f in range(rows.shape[1])]
+    return poison(tf.stack(fields, axis=1), valid)
 
 
 def embedding_bag(
-    table: tf.Tensor, rows: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor | None, combiner: str
+    table: tf.Tensor, ids: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor | None, combiner: str
 ) -> tf.Tensor:
-    return _pool(tf.gather(table, rows), mask, weights, combiner)
+    rows, valid = bag_rows("embedding_bag", tf.where(mask, ids, 0), tf.shape(table)[0])
+    bags = _pool(tf.gather(table, rows), mask, weights, combiner)
+    return poison(bags, tf.reduce_all(valid, axis=1))
 
 
 @accumulate

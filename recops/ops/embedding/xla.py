@@ -13,19 +13,24 @@ from typing import Any
 import tensorflow as tf
 
 from recops._core.numerics import accumulate, jit, jit_forward
+from recops.ops.embedding.rows import bag_rows, field_rows, poison
 
 
-def embedding_lookup(table: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    return tf.gather(table, rows)
+def embedding_lookup(table: tf.Tensor, ids: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+    rows, valid = field_rows("embedding_lookup", ids, offsets, tf.shape(table)[0])
+    return poison(tf.gather(table, rows), valid)
 
 
 def embedding_bag(
-    table: tf.Tensor, rows: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor | None, combiner: str
+    table: tf.Tensor, ids: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor | None, combiner: str
 ) -> tf.Tensor:
+    rows, valid = bag_rows("embedding_bag", tf.where(mask, ids, 0), tf.shape(table)[0])
     values = tf.gather(table, rows)  # [B, T, D]
     if weights is None:
-        return _pool(combiner)(values, mask)
-    return _weighted_pool(combiner)(values, mask, weights)
+        bags = _pool(combiner)(values, mask)
+    else:
+        bags = _weighted_pool(combiner)(values, mask, weights)
+    return poison(bags, tf.reduce_all(valid, axis=1))
 
 
 def _coefficients(weights: tf.Tensor, combiner: str) -> tuple[tf.Tensor, tf.Tensor]:
