@@ -15,7 +15,7 @@ JAX_RUN := jax[cuda13]>=0.10,<0.13
 PEERS_PYTHON ?= python3.11
 PEERS_VENV := .venv-peers
 
-.PHONY: demo test bench lint install peers gpu-export gpu-report gpu-run clean
+.PHONY: demo test bench sanitize lint install peers gpu-export gpu-report gpu-run clean
 
 demo: install
 	$(BIN)/python examples/demo.py --out demo
@@ -45,6 +45,21 @@ gpu-run: gpu-export $(GPU_VENV)/.installed
 
 # Other libraries to compare accuracies with: bench/accuracy.py --peers.
 peers: $(PEERS_VENV)/.installed
+
+# The kernels under AddressSanitizer and UBSan in their contract tests, and the scheduler under
+# ThreadSanitizer. TensorFlow itself has none of them, hence the preloading; what XLA calls shares
+# memory that no sanitizer knows the bounds of, hence eager calls and graphs alone.
+CXX ?= g++
+SANITIZED := RECOPS_CXXFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1 -O1"
+PRELOAD := $(foreach lib,libasan.so libubsan.so libstdc++.so,$(shell $(CXX) -print-file-name=$(lib)))
+
+sanitize: install
+	mkdir -p build
+	$(CXX) -std=c++17 -g -O1 -fsanitize=thread -pthread tests/native/blocks.cc -o build/blocks
+	build/blocks
+	$(SANITIZED) $(BIN)/recops build
+	$(SANITIZED) LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 \
+	  $(BIN)/python -m pytest -q tests/ops/test_contract.py -k "cpp and (eager or graph)"
 
 lint: install
 	$(BIN)/ruff format .
