@@ -36,7 +36,8 @@ def cross_network(
     Numerics: 16-bit inputs accumulate in float32, through all layers. Cost: the outer product
     x_0 x_l^T is never formed. `xla` in vector form takes one GEMM [B, n] x [n, L] and one pass
     over `x` for all layers, and the backward keeps `x` alone; in matrix form it takes L GEMMs
-    forward and 2L backward, which keeps each layer's state and product in the dtype of `x`.
+    forward and 2L backward, which keeps each layer's state and product in the dtype of `x`. `cpp`
+    takes vector kernels alone, reads an example once a direction, and keeps `x` alone.
 
     Source: Wang et al., Deep & Cross Network, ADKDD 2017, eq. 3; DCN V2, WWW 2021, eq. 1.
 

@@ -29,7 +29,8 @@ def outer_product(x: Any, kernel: Any, *, backend: str = "auto") -> tf.Tensor:
     run.
 
     Numerics: 16-bit inputs accumulate in float32. Cost: `xla` 2BUDD flops forward and twice that
-    backward, one [B, D, D] tensor in each direction; the backward keeps `x` and `kernel` alone.
+    backward, one [B, D, D] tensor in each direction; `cpp` half the flops, by the kernel's
+    symmetric part, and no such tensor. The backward keeps `x` and `kernel` alone.
 
     Source: Qu et al., Product-based Neural Networks, ICDM 2016, section III.C. Summing the fields
     first is exact: the outer products of all ordered pairs, i = j included, sum to s s^T.

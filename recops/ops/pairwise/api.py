@@ -40,8 +40,8 @@ def pairwise_inner(x: Any, *, backend: str = "auto") -> tf.Tensor:
     backend cannot run.
 
     Numerics: 16-bit inputs accumulate in float32. Cost: `xla` multiplies the Gram matrix, 2BFFD
-    flops and one [B, F, F] tensor in each direction; the backward keeps `x` alone and has no
-    scatter.
+    flops and one [B, F, F] tensor in each direction, `cpp` a row's Gram matrix in cache; both keep
+    `x` alone for the backward, which has no scatter.
 
     Source: Qu et al., Product-based Neural Networks, ICDM 2016, eq. 8.
 
@@ -68,7 +68,8 @@ def pairwise_hadamard(x: Any, *, backend: str = "auto") -> tf.Tensor:
     backend cannot run.
 
     Numerics: 16-bit inputs multiply in float32 and round once. Cost: BPD flops; the backward keeps
-    `x` alone and sums each field's pairs through a static index map, without a scatter.
+    `x` alone and sums each field's pairs without a scatter (`xla` through a static index map, `cpp`
+    in cache).
 
     Source: He & Chua, Neural Factorization Machines, SIGIR 2017, the summands of eq. 3.
 
@@ -95,7 +96,7 @@ def bi_interaction(x: Any, *, backend: str = "auto") -> tf.Tensor:
     Raises: ValueError for another rank, dtype or fewer than two fields; BackendError when a named
     backend cannot run.
 
-    Numerics: the difference of squares is taken in float32 for 16-bit inputs. Cost: `xla` 3BFD
+    Numerics: the difference of squares is taken in float32 for 16-bit inputs. Cost: 3BFD
     flops, no pair is ever formed; the backward keeps `x` alone.
 
     Source: He & Chua, Neural Factorization Machines, SIGIR 2017, eq. 3 and 4.
@@ -122,7 +123,7 @@ def fm_interaction(x: Any, *, backend: str = "auto") -> tf.Tensor:
     Raises: ValueError for another rank, dtype or fewer than two fields; BackendError when a named
     backend cannot run.
 
-    Numerics: the difference of squares is taken in float32 for 16-bit inputs. Cost: `xla` 3BFD
+    Numerics: the difference of squares is taken in float32 for 16-bit inputs. Cost: 3BFD
     flops, no pair is ever formed; the backward keeps `x` alone.
 
     Source: Rendle, Factorization Machines, ICDM 2010, lemma 3.1.
@@ -150,7 +151,7 @@ def field_aware_interaction(x: Any, *, backend: str = "auto") -> tf.Tensor:
     Raises: ValueError for another rank, dtype, unequal field axes or fewer than two fields;
     BackendError when a named backend cannot run.
 
-    Numerics: 16-bit inputs accumulate in float32. Cost: `xla` 2BPD flops; the backward keeps `x`
+    Numerics: 16-bit inputs accumulate in float32. Cost: 2BPD flops; the backward keeps `x`
     alone and is one transposed product.
 
     Source: Juan et al., Field-aware Factorization Machines, RecSys 2016, eq. 4.

@@ -64,7 +64,8 @@ def sampled_softmax(
     cannot run.
 
     Numerics: logits and the softmax are float32 for 16-bit inputs; any logit is safe. Cost: 2 B S D
-    flops forward, of which the backward makes one third again to keep [B] numbers, not [B, S].
+    flops forward, of which the backward makes one third again to keep [B] numbers, not [B, S];
+    `cpp` holds one tile of the logits in cache, `xla` all of them.
 
     Source: Jean et al., On Using Very Large Target Vocabulary, ACL 2015; Bengio & Senecal 2008.
 
