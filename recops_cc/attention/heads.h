@@ -213,4 +213,14 @@ class Ahead {
   int64_t line_ = 0, lines_ = 0;
 };
 
+// Heads of a unit of work, the same whatever the threads.
+inline int64_t HeadsAtOnce(const Sizes& n) {
+  const double work = static_cast<double>(n.steps) * n.sources * n.dim;
+  return std::max<int64_t>(1, static_cast<int64_t>((1 << 20) / std::max(work, 1.0)));
+}
+
+// Attention of bfloat16 and its gradient by a unit of the processor for them; false without one.
+bool PairedAttention(const Call& call);
+bool PairedAttentionGrad(const Call& call);
+
 }  // namespace recops::attention

@@ -1,47 +1,15 @@
 // Multi-head attention: one head of one row at a time, whose scores [S, T] never leave the cache.
 // Queries lie along the lanes, so that the softmax over the keys adds and compares whole vectors
 // and a key that no query keeps is left out as a whole. The backward makes the weights again.
-#include "../common/math.h"
 #include "../common/numeric.h"
 #include "../common/rooms.h"
 #include "../common/transpose.h"
 #include "../common/vector.h"
-#include "heads.h"
+#include "softmax.h"
 
 namespace recops {
 namespace attention {
 namespace {
-
-// Scores [keys, block] to exp(score - maximum); `inverse` [block] gets one over their sums, and 0
-// where a query keeps no key.
-template <typename A>
-void Softmax(A* scores, int64_t keys, int64_t block, int64_t queries, const A* keep, A* inverse,
-             Ahead* ahead) {
-  const int64_t fetched = ahead->lines() / std::max<int64_t>(keys * queries / kLanes<A>, 1) + 1;
-  const Vec<A> least = Fill<A>(-INFINITY), zero{};
-  for (int64_t t = 0; t < queries; t += kLanes<A>) {
-    Vec<A> maximum = least;
-    for (int64_t s = 0; s < keys; ++s) {
-      A* at = scores + s * block + t;
-      Vec<A> score = LoadVec(at);
-      if (keep != nullptr) {
-        score = LoadVec(keep + s * block + t) != zero ? score : least;
-        StoreVec(at, score);
-      }
-      maximum = Max<A>(score, maximum);
-    }
-    maximum = maximum == least ? zero : maximum;
-    Vec<A> sum{};
-    for (int64_t s = 0; s < keys; ++s) {
-      A* at = scores + s * block + t;
-      ahead->Fetch(fetched);
-      const Vec<A> weight = Exp<A>(LoadVec(at) - maximum);
-      StoreVec(at, weight);
-      sum += weight;
-    }
-    StoreVec(inverse + t, sum == zero ? zero : A(1) / sum);
-  }
-}
 
 // What both directions share: a head's keys, and a block of queries' unnormalised weights.
 template <typename T>
@@ -78,7 +46,7 @@ class Head {
     MatMul<A>(kept.count(), width, n_.dim, k.data, k.stride, 1, turned_.get(), block,
               weights.get(), block);
     Softmax<A>(weights.get(), kept.count(), block, count, kept.Queries(first, count),
-               inverse.get(), &ahead_);
+               A(1), inverse.get(), &ahead_);
   }
 
  private:
@@ -98,15 +66,10 @@ class Head {
   Scratch<A> weights, inverse;
 };
 
-// Heads of a unit of work, the same whatever the threads.
-int64_t HeadsAtOnce(const Sizes& n) {
-  const double work = static_cast<double>(n.steps) * n.sources * n.dim;
-  return std::max<int64_t>(1, static_cast<int64_t>((1 << 20) / std::max(work, 1.0)));
-}
-
 template <typename T>
 void Attention(const Call& call) {
   using A = Wide<T>;
+  if (std::is_same_v<T, bfloat16> && PairedAttention(call)) return;
   const Sizes n = SizesOf(call);
   call.parallel(n.batch * n.heads, HeadsAtOnce(n), [&](int64_t begin, int64_t end) {
     Head<T> head(call, n);
@@ -133,6 +96,7 @@ void Attention(const Call& call) {
 template <typename T>
 void AttentionGrad(const Call& call) {
   using A = Wide<T>;
+  if (std::is_same_v<T, bfloat16> && PairedAttentionGrad(call)) return;
   constexpr int64_t L = kLanes<A>;
   const Sizes n = SizesOf(call);
   const A scale = static_cast<A>(BitCast<double>(call.options[0]));

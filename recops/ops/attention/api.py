@@ -41,7 +41,8 @@ def multi_head_attention(
     Raises: ValueError for a wrong rank, size or dtype; BackendError when a named backend cannot
     run.
 
-    Numerics: scores and softmax are float32 for 16-bit inputs; any score size is safe. A key that
+    Numerics: scores and softmax are float32 for 16-bit inputs (`cpp` rounds weights to bfloat16 for
+    a product where the processor has one of them); any score size is safe. A key that
     no query keeps changes neither output nor gradient, NaN included. Cost: 4BNTSE flops forward;
     `cpp` holds the scores of one head of one row at a time, skips the keys that none of its queries
     keeps, and keeps its inputs alone: the weights are made again on the way back (2BNTSE more
