@@ -57,7 +57,8 @@ class FusedEmbedding(OpLayer):
     embedding of id 0: see `PaddingMask`.
 
     Raises: ValueError for a dense feature, unequal widths, or a name that the batch lacks;
-    InvalidArgumentError for an id beyond the vocabulary (NaN inside jit_compile=True).
+    InvalidArgumentError for an id beyond the vocabulary (inside jit_compile=True by backend `cpp`
+    alone; NaN by the others).
 
     Example:
       >>> import numpy as np

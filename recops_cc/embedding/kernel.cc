@@ -34,6 +34,19 @@ void Prefetch(const T* row, int64_t n) {
   for (int64_t k = 0; k < n * int64_t{sizeof(T)}; k += 64) __builtin_prefetch(bytes + k);
 }
 
+// For few bytes a call takes longer than the copy.
+template <typename T>
+void CopyRow(const T* from, T* to, int64_t n) {
+  using A = Wide<T>;
+  if (!kNarrow<T> && n % kLanes<A> == 0) {
+    for (int64_t k = 0; k < n; k += kLanes<A>) {
+      StoreVec(reinterpret_cast<A*>(to + k), LoadVec(reinterpret_cast<const A*>(from + k)));
+    }
+  } else {
+    std::memcpy(to, from, n * sizeof(T));
+  }
+}
+
 // table, ids, offsets -> the embeddings, and the row of each.
 template <typename T>
 void Lookup(const Call& call) {
@@ -68,7 +81,7 @@ void Lookup(const Call& call) {
     for (int64_t n = 0; n < std::min(kAhead, all); ++n) Prefetch(table + at[n] * d, d);
     for (int64_t n = 0; n < all; ++n) {
       if (n + kAhead < all) Prefetch(table + at[n + kAhead] * d, d);
-      std::memcpy(to + n * d, table + at[n] * d, d * sizeof(T));
+      CopyRow(table + at[n] * d, to + n * d, d);
     }
   });
 }
@@ -78,9 +91,11 @@ enum class Combiner { kMean, kSum, kSqrtn };
 // The kept ids of a bag, what each is multiplied by, and the scale that this has in it.
 template <typename A>
 struct Bag {
-  std::vector<int64_t> rows, steps;
-  std::vector<A> factors;
-  A inverse;
+  explicit Bag(int64_t steps) : rows(steps), steps(steps), factors(steps) {}
+  Scratch<int64_t> rows, steps;
+  Scratch<A> factors;
+  int64_t size = 0;
+  A inverse = 1;
 };
 
 // Weights without elements are 1. Rows are checked only where the table is known.
@@ -88,26 +103,25 @@ template <typename T, typename A = Wide<T>>
 void ReadBag(const Buffer& ids, const bool* mask, const Buffer& weights, int64_t table_rows,
              Combiner combiner, int64_t b, Bag<A>* bag) {
   const int64_t steps = ids.dim(1);
-  bag->rows.clear();
-  bag->steps.clear();
-  bag->factors.clear();
   A sum = 0, squares = 0;
+  int64_t n = 0;
   for (int64_t t = 0; t < steps; ++t) {
     if (!mask[b * steps + t]) continue;
     const int64_t id = IdAt(ids, b * steps + t);
     if (table_rows >= 0) CheckId(ids, id, t, table_rows);
     A wide;
     const A w = weights.size() ? *Load(weights.as<const T>() + b * steps + t, 1, &wide) : A(1);
-    bag->rows.push_back(id);
-    bag->steps.push_back(t);
-    bag->factors.push_back(w);
+    bag->rows[n] = id;
+    bag->steps[n] = t;
+    bag->factors[n++] = w;
     sum += w;
     squares += w * w;
   }
+  bag->size = n;
   bag->inverse = 1;
   if (combiner == Combiner::kMean) bag->inverse = sum != 0 ? 1 / sum : A(0);
   if (combiner == Combiner::kSqrtn) bag->inverse = squares > 0 ? 1 / std::sqrt(squares) : A(0);
-  for (A& factor : bag->factors) factor *= bag->inverse;
+  for (int64_t k = 0; k < n; ++k) bag->factors[k] *= bag->inverse;
 }
 
 Combiner CombinerOf(const Call& call) {
@@ -127,19 +141,19 @@ void Pool(const Call& call) {
   const int64_t table_rows = call.inputs[0].dim(0), d = call.inputs[0].dim(1);
   call.parallel(ids.dim(0), kRows / 4, [&](int64_t begin, int64_t end) {
     // The rows of the next bag come in while this one is summed.
-    Bag<A> bags[2];
+    Bag<A> bags[] = {Bag<A>(ids.dim(1)), Bag<A>(ids.dim(1))};
     Scratch<A> sum(Padded<A>(d)), wide(ScratchSize<T>(d));
     const auto read = [&](int64_t b) {
       Bag<A>* bag = &bags[b % 2];
       ReadBag<T>(ids, call.in<bool>(2), call.inputs[3], table_rows, combiner, b, bag);
-      for (int64_t row : bag->rows) Prefetch(table + row * d, d);
+      for (int64_t n = 0; n < bag->size; ++n) Prefetch(table + bag->rows[n] * d, d);
     };
     read(begin);
     for (int64_t b = begin; b < end; ++b) {
       if (b + 1 < end) read(b + 1);
-      const Bag<A>& bag = bags[b % 2];
+      Bag<A>& bag = bags[b % 2];
       std::memset(sum.get(), 0, Padded<A>(d) * sizeof(A));
-      for (size_t n = 0; n < bag.rows.size(); ++n) {
+      for (int64_t n = 0; n < bag.size; ++n) {
         const A* row = Load(table + bag.rows[n] * d, d, wide.get());
         const A factor = bag.factors[n];
         int64_t k = 0;
@@ -160,14 +174,14 @@ void PoolGrad(const Call& call, const Buffer& ids, const bool* mask, const Buffe
   const Combiner combiner = CombinerOf(call);
   const int64_t steps = ids.dim(1), d = call.outputs[0].dim(2);
   call.parallel(ids.dim(0), kRows / 4, [&](int64_t begin, int64_t end) {
-    Bag<A> bag;
+    Bag<A> bag(steps);
     Scratch<A> wide(ScratchSize<T>(d)), value(d), row_wide(ScratchSize<T>(d)), along(steps);
     for (int64_t b = begin; b < end; ++b) {
       ReadBag<T>(ids, mask, weights, table_rows, combiner, b, &bag);
       const A* from = Load(dy + b * d, d, wide.get());
       T* out = call.out<T>(0) + b * steps * d;
       int64_t n = 0;
-      const int64_t kept = bag.rows.size();
+      const int64_t kept = bag.size;
       for (int64_t t = 0; t < steps; ++t, out += d) {
         const bool keep = n < kept && bag.steps[n] == t;
         SetId(call.outputs[1], b * steps + t, keep ? bag.rows[n] : 0);

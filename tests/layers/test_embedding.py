@@ -71,15 +71,21 @@ def test_ids_of_two_integer_types():
 
 
 @pytest.mark.parametrize(("name", "bad"), [("user", 4), ("item", -1), ("seen", 5), ("words", 6)])
-def test_an_id_beyond_its_vocabulary_raises_or_is_nan_in_jit(name, bad):
+@pytest.mark.parametrize("backend", ["cpp", "xla"])
+def test_an_id_beyond_its_vocabulary_raises_or_is_nan_in_jit(backend, name, bad):
     # Every one of these ids lies inside the fused table, in the rows of another feature.
-    layer = FusedEmbedding([USER, SEEN, ITEM, WORDS])
+    layer = FusedEmbedding([USER, SEEN, ITEM, WORDS], backend=backend)
     batch = {key: value.copy() for key, value in BATCH.items()}
     batch[name].flat[0] = bad
     for call in (layer, tf.function(layer)):
         with pytest.raises(tf.errors.InvalidArgumentError, match=str(bad)):
             call(batch)
-    y = tf.function(layer, jit_compile=True)(batch).numpy()
+    jitted = tf.function(layer, jit_compile=True)
+    if backend == "cpp":
+        with pytest.raises(tf.errors.InvalidArgumentError, match="has no row"):
+            jitted(batch)
+        return
+    y = jitted(batch).numpy()
     column = ["user", "seen", "item", "words"].index(name)
     assert np.isnan(y[0, column]).all()
     y[0, column] = 0
