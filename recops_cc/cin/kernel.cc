@@ -11,7 +11,9 @@ namespace recops {
 namespace {
 
 constexpr int64_t kGroups = 2;    // groups of columns a block, to read the kernel less often
-constexpr int64_t kPart = 96;     // products a part: with the columns of a group, the first cache
+// Products a part: what is made of them for a group's columns shall stay in the caches beside the
+// rest, of which there is more in the backward.
+constexpr int64_t kForwardPart = 192, kBackwardPart = 96;
 constexpr int64_t kSumParts = 8;  // sums of the kernel's gradient: each is as large as the kernel
 
 // Columns of a group, as many as MatMul takes at once.
@@ -177,7 +179,7 @@ void Compress(const Call& call) {
   Scratch<A> kernel = Turned(call, s, call.in<T>(2));
   call.parallel(s.columns(), kGroups * C, [&](int64_t begin, int64_t end) {
     Scratch<A> x0(kGroups * s.fields * C), xk(s.itself ? 0 : kGroups * s.before * C);
-    Scratch<A> y(kGroups * s.maps * C), products(kPart * C);
+    Scratch<A> y(kGroups * s.maps * C), products(kForwardPart * C);
     const int64_t groups = (end - begin + C - 1) / C;
     auto count = [&](int64_t g) { return std::min(C, end - begin - g * C); };
     for (int64_t g = 0; g < groups; ++g) {
@@ -186,8 +188,8 @@ void Compress(const Call& call) {
       ReadGroup(call.in<T>(1), s.before, s.dim, begin + g * C, count(g), xk + g * s.before * C);
     }
     std::memset(y.get(), 0, groups * s.maps * C * sizeof(A));
-    for (int64_t p = 0; p < s.products(); p += kPart) {
-      const int64_t last = std::min(p + kPart, s.products());
+    for (int64_t p = 0; p < s.products(); p += kForwardPart) {
+      const int64_t last = std::min(p + kForwardPart, s.products());
       for (int64_t g = 0; g < groups; ++g) {
         const A* fields = x0 + g * s.fields * C;
         Multiply(s, p, last, fields, s.itself ? fields : xk + g * s.before * C, products.get());
@@ -213,7 +215,7 @@ class CompressBackward {
         s_(s),
         kernel_(kernel),
         dkernel_(dkernel),
-        products_(kPart * C) {
+        products_(kBackwardPart * C) {
     for (int64_t g = 0; g < kGroups; ++g) groups_.emplace_back(s);
   }
 
@@ -221,8 +223,8 @@ class CompressBackward {
     const int64_t groups = (end - begin + C - 1) / C;
     auto count = [&](int64_t g) { return std::min(C, end - begin - g * C); };
     for (int64_t g = 0; g < groups; ++g) Read(begin + g * C, count(g), groups_[g]);
-    for (int64_t p = 0; p < s_.products(); p += kPart) {
-      const int64_t last = std::min(p + kPart, s_.products());
+    for (int64_t p = 0; p < s_.products(); p += kBackwardPart) {
+      const int64_t last = std::min(p + kBackwardPart, s_.products());
       for (int64_t g = 0; g < groups; ++g) Part(p, last, groups_[g]);
     }
     for (int64_t g = 0; g < groups; ++g) {

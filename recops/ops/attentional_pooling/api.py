@@ -35,9 +35,10 @@ def attentional_pooling(
     a named backend cannot run.
 
     Numerics: 16-bit inputs compute in float32 throughout, the softmax subtracts its largest score.
-    Cost: 2BP(D+1)A flops forward, twice that backward. `xla` pools through the [B, F, F] matrix of
-    the weights. The backward keeps the weights and the inputs alone; it forms the products again,
-    and their gradient, one [B, P, D] each.
+    Cost: 2BP(D+1)A flops forward, twice that backward. The backward keeps the weights (in at least
+    float32) and the inputs alone and forms products and hidden layer again. `xla` pools through the
+    [B, F, F] matrix of the weights; the products and their gradient stand for a time, one
+    [B, P, D] each. `cpp` holds none of it: a vector of rows at a time stays in the cache.
 
     Source: Xiao et al., Attentional Factorization Machines, IJCAI 2017, eq. 4 to 6.
 

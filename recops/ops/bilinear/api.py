@@ -40,7 +40,8 @@ def bilinear_interaction(
 
     Numerics: 16-bit inputs accumulate in float32 and round once. Cost: 2BFDD flops for "all" and
     "each", 2BPDD for "interaction", and BPD for the products; twice that backward. The backward
-    keeps `x` and `kernel` alone: what stands left of each product is computed again.
+    keeps `x` and `kernel` alone: what stands left of each product is computed again. `cpp` does so
+    a block of rows at a time and reads or writes nothing of size [B, P, D] but dy and the result.
 
     Source: Huang et al., FiBiNET, RecSys 2019, eq. 6 to 8.
 

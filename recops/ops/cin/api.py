@@ -35,6 +35,8 @@ def compressed_interaction(x0: Any, xk: Any, kernel: Any, *, backend: str = "aut
     Numerics: 16-bit inputs accumulate in float32 and round once. Cost: 2 B D H Hk F flops forward,
     twice that backward. The backward keeps the inputs alone; the outer product [B, Hk, F, D] is
     made again a block of rows at a time and never stands whole in memory. `reference` keeps it.
+    `cpp` multiplies a part of a block's products while it is in the cache; beside its results it
+    holds the kernel with rows for columns and up to eight partial sums of the kernel's gradient.
 
     Source: Lian et al., xDeepFM, KDD 2018, eq. 6.
 
