@@ -50,7 +50,10 @@ def _variable(table: Any) -> tuple[Any, Any]:
     like = tf.gather(table, tf.zeros([0], tf.int32))
     if like.dtype != tf.as_dtype(table.dtype):  # a variable that casts what is read
         return None, None
-    return table.handle, like
+    try:
+        return table.handle, like
+    except ValueError:  # a mirrored variable outside its replicas
+        return None, None
 
 
 def _slices(values: tf.Tensor, rows: tf.Tensor, table: tf.Tensor) -> tf.IndexedSlices:
