@@ -171,10 +171,13 @@ class PoolBackward {
     for (int64_t j = 0; j < i; ++j) add(j, dhidden_ + PairOf(j, i) * C * L);
     const A* after = dhidden_ + FirstPair(i, f_) * C * L;
     for (int64_t j = i + 1; j < f_; ++j, after += C * L) add(j, after);
+    // Unrolled, or the sums would leave their registers.
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const Vec<A> half = A(0.5) * LoadVec(x_ + i * field_ + (k + r) * L);
       A* to_x = dx_ + i * field_ + (k + r) * L;
       Vec<A> dx = LoadVec(to_x);
+#pragma GCC unroll 8
       for (int c = 0; c < C; ++c) {
         const int64_t at = (k + r) * network_.units + u + c;
         dx += sum[r][c] * network_.kernel[at];

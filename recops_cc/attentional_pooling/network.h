@@ -93,7 +93,9 @@ void ByPairs(const A* x, int64_t fields, int64_t field, const F& f) {
     for (; j + 3 <= fields; j += 3, p += 3) {
       f(p, left, x + j * field, std::integral_constant<int, 3>());
     }
-    for (; j < fields; ++j, ++p) f(p, left, x + j * field, std::integral_constant<int, 1>());
+    if (fields - j == 2) f(p, left, x + j * field, std::integral_constant<int, 2>());
+    if (fields - j == 1) f(p, left, x + j * field, std::integral_constant<int, 1>());
+    p += fields - j;
   }
 }
 
