@@ -1,5 +1,5 @@
-// Attention of bfloat16 on processors that multiply pairs of them; see kernel.cc for the plan, which
-// is the same, and bfloat16.h for what a pair is.
+// Attention of bfloat16 on processors that multiply pairs of them; kernel.cc has the plan, which is
+// the same, and bfloat16.h says what a pair is.
 #include "bfloat16.h"
 
 #include "softmax.h"

@@ -1,5 +1,5 @@
-// Attention of bfloat16 where the processor multiplies pairs of them into float32: all products take
-// bfloat16 pairs, the softmax and every sum are float32.
+// Attention of bfloat16 where the processor multiplies pairs of them into float32: all products
+// take such pairs, the softmax and every sum are float32.
 #pragma once
 
 #ifdef __AVX512BF16__

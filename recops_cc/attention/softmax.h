@@ -7,11 +7,11 @@
 
 namespace recops::attention {
 
-// Scores [keys, block] times a factor to exp(score - maximum); `inverse` [block] gets one over their
-// sums, and 0 where a query keeps no key. Flat: a call of Exp would cost as much as it does.
+// Scores [keys, block] times a factor to exp(score - maximum); `inverse` [block] gets one over
+// their sums, and 0 where a query keeps no key. Flat: a call of Exp would cost as much as it does.
 template <typename A>
-[[gnu::flatten]] void Softmax(A* scores, int64_t keys, int64_t block, int64_t queries, const A* keep, A factor,
-             A* inverse, Ahead* ahead) {
+[[gnu::flatten]] void Softmax(A* scores, int64_t keys, int64_t block, int64_t queries,
+                              const A* keep, A factor, A* inverse, Ahead* ahead) {
   const int64_t fetched = ahead->lines() / std::max<int64_t>(keys * queries / kLanes<A>, 1) + 1;
   const Vec<A> least = Fill<A>(-INFINITY), zero{};
   for (int64_t t = 0; t < queries; t += kLanes<A>) {
