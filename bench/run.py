@@ -1,10 +1,10 @@
 """The op bench into bench/results/ops.jsonl, and from there the speed table of the README.
 
-python bench/run.py [OP ...] [--seconds S]     # measure, then write the table
-python bench/run.py --table                    # the table alone, from the rows that are kept
+python bench/run.py [OP ...] [--seconds S] [--dtype D]    # measure, then write the table
+python bench/run.py --table                               # the table alone, from the kept rows
 
-Rows of an op that was measured anew take the place of those of its last run; all forms of an op are
-always of one run.
+Rows of an op in a dtype that were measured anew take the place of those of its last run; all forms
+of an op are always of one run.
 """
 
 from __future__ import annotations
@@ -30,49 +30,48 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def best(rows: Sequence[dict[str, Any]], stock: bool) -> dict[str, Any]:
-    """The fastest row of a case among the stock forms, or among the fast backends."""
-    return min(
-        (
-            row
-            for row in rows
-            if row["median_ms"]
-            and row["provider"].startswith("stock.") == stock
-            and row["provider"] != "reference"
-        ),
-        key=lambda row: row["median_ms"],
-    )
+def best(rows: Sequence[dict[str, Any]], *providers: str) -> dict[str, Any] | None:
+    """The fastest row of the providers of these names or beginnings, if one was timed."""
+    timed = [r for r in rows if r["median_ms"] and r["provider"].startswith(providers)]
+    return min(timed, key=lambda row: row["median_ms"], default=None)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """A line a case: ours, the best stock form, the speed-ups over it and gathers, the floor."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    """A line a case: ours, the best stock form, the speed-ups over it and others, the floor."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        if row["mode"] == MODE and row["dtype"] == "float32":
-            groups.setdefault((row["op"], row["case"]), []).append(row)
+        if row["mode"] == MODE:
+            groups.setdefault((row["op"], row["case"], row["dtype"]), []).append(row)
     lines = [
-        "| op | case | recops ms | best stock ms | speed-up | over gathers | times the floor |",
-        "|---|---|---|---|---|---|---|",
+        "| op | case | recops ms | best stock ms | speed-up | over xla | over gathers "
+        "| times the floor |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for (op, case), group in groups.items():
-        ours, theirs = best(group, stock=False), best(group, stock=True)
-        gathers = [
-            r["median_ms"] for r in group if r["provider"] == "stock.gathers" and r["median_ms"]
-        ]
-        over = f"{min(gathers) / ours['median_ms']:.1f}x" if gathers else ""
+    for (op, case, dtype), group in groups.items():
+        ours, theirs = best(group, "cpp", "xla"), best(group, "stock.")
+        if ours is None or theirs is None:
+            continue
+
+        def over(provider: str, ours: dict[str, Any] = ours, group: Any = group) -> str:
+            other = best(group, provider)
+            return f"{other['median_ms'] / ours['median_ms']:.1f}x" if other else ""
+
         form = f"{theirs['provider'].removeprefix('stock.')}, {theirs['compiled']}"
+        name = case if dtype == "float32" else f"{case}, {dtype}"
         lines.append(
-            f"| `{op}` | {case} | {ours['median_ms']:.1f} ({ours['provider']}, {ours['compiled']}) "
+            f"| `{op}` | {name} | {ours['median_ms']:.1f} ({ours['provider']}, {ours['compiled']}) "
             f"| {theirs['median_ms']:.1f} ({form}) "
-            f"| {theirs['median_ms'] / ours['median_ms']:.2f}x | {over} "
+            f"| {theirs['median_ms'] / ours['median_ms']:.2f}x "
+            f"| {over('xla') if ours['provider'] == 'cpp' else ''} | {over('stock.gathers')} "
             f"| {ours['floor_ratio']:.1f} |"
         )
     kept = rows[0]
     lines += [
         "",
         f"{kept['device']}, {kept['threads']} threads, TensorFlow {kept['tf']}, Keras "
-        f"{kept['keras']}. Both sides in the faster of graph and jit. Over gathers: the form of "
-        f"two gathers over the pairs, likewise. The floor is the machine's matmul or copy rate.",
+        f"{kept['keras']}. Each side in the faster of graph and jit; over xla: our fused XLA path; "
+        f"over gathers: the form of two gathers over the pairs. The floor is the machine's matmul "
+        f"or copy rate.",
     ]
     return "\n".join(lines)
 
@@ -82,6 +81,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("ops", nargs="*")
     parser.add_argument("--seconds", default="2")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--table", action="store_true", help="only write the table")
     options = parser.parse_args()
     code = 0
@@ -90,11 +90,12 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             fresh = Path(folder) / "rows.jsonl"
             code = recops(
-                ["bench", *options.ops, "--seconds", options.seconds, "--out", str(fresh)]
+                ["bench", *options.ops, "--seconds", options.seconds, "--dtype", options.dtype]
+                + ["--out", str(fresh)]
             )
             found = read(fresh)
-        measured = {row["op"] for row in found}
-        rows = [row for row in rows if row["op"] not in measured] + found
+        measured = {(row["op"], row["dtype"]) for row in found}
+        rows = [row for row in rows if (row["op"], row["dtype"]) not in measured] + found
         rows.sort(key=lambda row: row["op"])
         ROWS.write_text("".join(json.dumps(row) + "\n" for row in rows))
     before, rest = README.read_text().split(BEGIN)

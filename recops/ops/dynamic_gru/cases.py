@@ -12,6 +12,9 @@ from recops._core.cases import Case, tagged
 Inputs = Callable[[np.random.Generator], Mapping[str, Any]]
 
 
+_SHORT = 12
+
+
 def _inputs(
     b: int,
     t: int,
@@ -23,7 +26,10 @@ def _inputs(
     mask: str | None = "tail",
     state: bool = False,
 ) -> Inputs:
-    """`bias` is the number of bias rows; `mask` pads at the "tail", the "head", or "middle"."""
+    """`bias` is the number of bias rows; `mask` pads at the "tail", the "head", or "middle".
+
+    "short" is a tail that leaves 12 steps on average, as histories of clicks have them.
+    """
 
     def make(rng: np.random.Generator) -> Mapping[str, Any]:
         made = {
@@ -36,9 +42,11 @@ def _inputs(
         if attention:
             made["attention"] = rng.uniform(size=(b, t))
         if mask:
-            kept = np.arange(t) < rng.integers(1, t + 1, size=(b, 1))
+            longest = 2 * _SHORT if mask == "short" else t + 1
+            kept = np.arange(t) < rng.integers(1, longest, size=(b, 1))
             made["mask"] = {
                 "tail": kept,
+                "short": kept,
                 "head": kept[:, ::-1].copy(),
                 "middle": rng.uniform(size=(b, t)) < 0.6,
             }[mask]
@@ -52,7 +60,7 @@ def _inputs(
 def _case(name: str, tags: str, b: int, t: int, i: int, h: int, **kwargs: Any) -> Case:
     names = ("bias", "attention", "mask", "state")
     made = {key: kwargs.pop(key) for key in names if key in kwargs}
-    flops = 6.0 * b * t * h * (i + h)
+    flops = 6.0 * b * (_SHORT if made.get("mask") == "short" else t) * h * (i + h)
     inputs = _inputs(b, t, i, h, **made)
     return Case("dynamic_gru", name, inputs, tagged(*tags.split()), kwargs, (flops, 2 * flops))
 
@@ -85,5 +93,7 @@ CASES: list[Case] = [
     _case("gru_b1024_t50", "bench", 1024, 50, 32, 32, mask=None),
     _case("augru_b1024_t50", "bench", 1024, 50, 32, 32, **_AUGRU, mask=None),
     _case("augru_b1024_t50_masked", "bench", 1024, 50, 32, 32, **_AUGRU),
+    _case("gru_b1024_t50_short", "bench", 1024, 50, 32, 32, mask="short"),
+    _case("augru_b1024_t50_short", "bench", 1024, 50, 32, 32, **_AUGRU, mask="short"),
     _case("gru_b256_t100_h64_masked", "bench", 256, 100, 64, 64),
 ]
