@@ -15,7 +15,7 @@ import tensorflow as tf
 from recops import __version__, benchmark, training
 from recops._core import dispatch
 from recops.cli import main
-from recops.models import CATALOGUE
+from recops.models import CATALOGUE, ESTIMATORS
 from tests.small_run import dataset
 
 
@@ -62,7 +62,7 @@ MISTAKES = {
     "train FM --data libfm:nope.txt": "libfm: nope.txt: no such file",
     "train DIN --data libfm:file": "libfm: the data set has no task 'sequence', only 'ranking'",
     "train FM --backend nope": "expected one of auto, cpp, xla, reference, got 'nope'",
-    "train FM --backend cpp": "no native library",
+    "train FM --backend cpp": "RECOPS_CPP=0 switches the native library off",
     "train FM --mixed-precision half": "got 'half'",
     "train FM --jit maybe": "got 'maybe'",
     "train FM --epochs 0": "--epochs: expected a whole number of 1 or more, got '0'",
@@ -78,12 +78,14 @@ MISTAKES = {
     "bench --seconds 0": "--seconds",
     "bench fm_interaction --out empty": "empty cannot be written",
     "bench fm_interaction --out file/rows.jsonl": "file/rows.jsonl cannot be written",
-    "build": "no native library",
+    "build": "no C++ compiler: CXX=no-such-compiler is not on the path",
 }
 
 
 @pytest.mark.parametrize("line", MISTAKES)
-def test_a_mistake_is_one_line_and_code_2(line, tmp_path, capsys):
+def test_a_mistake_is_one_line_and_code_2(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RECOPS_CPP", "0")
+    monkeypatch.setenv("CXX", "no-such-compiler")
     (tmp_path / "file").write_text("mine")
     (tmp_path / "empty").mkdir()
     assert code_of(line) == 2
@@ -206,7 +208,7 @@ def test_a_bench_that_is_stopped_writes_nothing(tmp_path, monkeypatch, capsys):
 def test_models_lists_the_catalogue(capsys):
     assert code_of("models") == 0
     said = capsys.readouterr().out
-    for entry in CATALOGUE.values():
+    for entry in (*CATALOGUE.values(), *ESTIMATORS.values()):
         assert entry.paper in said
         assert entry.needs in said
 

@@ -189,6 +189,7 @@ def test_names_and_options_are_checked(monkeypatch):
     ):
         with pytest.raises(ValueError, match=said):
             training.train_named("FM", **options)
+    monkeypatch.setenv("RECOPS_CPP", "0")
     with pytest.raises(recops.BackendError, match="'cpp' cannot run here"):
         training.train_named("FM", backend="cpp")
 
