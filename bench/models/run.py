@@ -5,7 +5,10 @@
 
 DIN and DIEN step on 1024 real rows of MovieLens-100K with histories of up to 50 clicks; AutoInt on
 4096 rows of Criteo's shape (26 ids of 10,000 values each, 13 numbers), drawn at random, as time
-does not depend on values. Adam, float32, each model in a graph and under jit_compile, all in turns.
+does not depend on values, and so does LSPLM. NeuralCF steps on 4096 ratings of MovieLens, and
+YoutubeDNNRetrieval on 1024 next items, with 100 sampled ones. Adam, float32, each model in a graph
+and under jit_compile, all in turns; the sampler of stock YoutubeDNN has no XLA kernel, so that one
+is in a graph alone.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ sys.path += [str(ROOT.parent / "examples"), str(Path(__file__).resolve().parent)
 import tensorflow as tf
 from stock import StockAutoInt, StockDIN
 from stock_dien import StockDIEN
+from stock_recall import StockLSPLM, StockNeuralCF, StockYoutubeDNN
 
-from recops import benchmark, models, profiling
+from recops import benchmark, losses, models, profiling
 from recops._core import compat
 from recops.data import movielens_100k
 from recops.features import DenseFeature, SparseFeature
@@ -40,9 +44,9 @@ keras = compat.keras
 _Batch = tuple[list[Any], dict[str, np.ndarray], np.ndarray]
 
 
-def histories(rows: int = 1024, dim: int = 16) -> _Batch:
+def histories(rows: int = 1024, dim: int = 16, task: str = "sequence") -> _Batch:
     """Features, inputs and labels of the first rows of MovieLens in the order of an epoch."""
-    data = movielens_100k("sequence")
+    data = movielens_100k(task)
     picked = data.train.order(seed=0, epoch=0)[:rows]
     inputs = {name: values[picked] for name, values in data.train.inputs.items()}
     return sized(data, dim), inputs, data.train.labels[picked]
@@ -64,7 +68,17 @@ CASES: dict[str, tuple[Callable[[], _Batch], Callable[..., Any], Callable[..., A
     "DIN": (histories, models.DIN, StockDIN),
     "DIEN": (histories, models.DIEN, StockDIEN),
     "AutoInt": (criteo_shape, models.AutoInt, StockAutoInt),
+    "NeuralCF": (lambda: histories(4096, task="ranking"), models.NeuralCF, StockNeuralCF),
+    "LSPLM": (criteo_shape, models.LSPLM, StockLSPLM),
+    "YoutubeDNNRetrieval": (
+        lambda: histories(task="retrieval"),
+        models.YoutubeDNNRetrieval,
+        StockYoutubeDNN,
+    ),
 }
+# The output of these is their loss.
+_OWN_LOSS = {"YoutubeDNNRetrieval"}
+_GRAPH_ALONE = {("YoutubeDNNRetrieval", "stock")}
 
 
 def measure(name: str, seconds: float) -> list[dict[str, Any]]:
@@ -73,9 +87,10 @@ def measure(name: str, seconds: float) -> list[dict[str, Any]]:
     features, inputs, labels = make()
     steps, sizes = {}, {}
     for side, build in (("recops", ours), ("stock", stock)):
-        for jit in (False, True):
+        for jit in (False,) if (name, side) in _GRAPH_ALONE else (False, True):
             model = build(features)
-            model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy", jit_compile=jit)
+            loss = losses.identity if name in _OWN_LOSS else "binary_crossentropy"
+            model.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=jit)
             taken = {key: tf.constant(inputs[key]) for key in model.input}
             steps[side, "jit" if jit else "graph"] = _step(model, taken, tf.constant(labels))
             sizes[side] = model.count_params()
