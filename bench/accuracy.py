@@ -25,13 +25,14 @@ import accuracy_baseline
 import accuracy_peers
 from accuracy_tables import MOVIELENS, groups, readme, table
 
-from recops.models import CATALOGUE
+from recops.models import CATALOGUE, ESTIMATORS, Entry
 from recops.training import dataset, train_named
 from recops.version import __version__
 
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
 README_BEGIN, README_END = "<!-- models -->", "<!-- /models -->"
 ROOT = Path(__file__).resolve().parent
+MODELS: dict[str, Entry] = {**CATALOGUE, **ESTIMATORS}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -62,7 +63,7 @@ def done(path: Path, data: str = MOVIELENS) -> set[tuple[str | None, str, int | 
 
 def train(names: Sequence[str], seeds: Sequence[int], path: Path, data: str = MOVIELENS) -> None:
     """Train what is missing, and the baselines of each task."""
-    tasks = {name: CATALOGUE[name].task for name in names}
+    tasks = {name: MODELS[name].task for name in names}
     baseline = "logistic regression"
     if {"ranking", "sequence"} & set(tasks.values()) and (None, baseline, None) not in done(
         path, data
@@ -77,7 +78,7 @@ def train(names: Sequence[str], seeds: Sequence[int], path: Path, data: str = MO
             # Another run may have added it meanwhile.
             if (None, name, seed) in done(path, data):
                 continue
-            if name in CATALOGUE:
+            if name in MODELS:
                 result = train_named(name, data, seed=seed, verbose=0)
             else:
                 result = accuracy_baseline.train_without_history(seed)
@@ -92,7 +93,8 @@ def train(names: Sequence[str], seeds: Sequence[int], path: Path, data: str = MO
                 "best_epoch": result.best_epoch,
                 "epochs": len(result.epochs),
                 "seconds_per_epoch": statistics.median(e["seconds"] for e in result.epochs),
-                "parameters": result.model.count_params(),
+                # Trees have no weights to count.
+                **({} if name in ESTIMATORS else {"parameters": result.model.count_params()}),
                 "recops": __version__,
             }
             append(path, row)
@@ -121,7 +123,7 @@ def compare(names: Sequence[str], seeds: Sequence[int], path: Path, data: str = 
 def trainable(data: str) -> list[str]:
     """The models whose task a data set has."""
     has: dict[str, bool] = {}
-    for task in {entry.task for entry in CATALOGUE.values()}:
+    for task in {entry.task for entry in MODELS.values()}:
         try:
             dataset(data, task)
             has[task] = True
@@ -130,7 +132,7 @@ def trainable(data: str) -> list[str]:
             if "has no task" not in str(error):
                 raise
             has[task] = False
-    return [name for name, entry in CATALOGUE.items() if has[entry.task]]
+    return [name for name, entry in MODELS.items() if has[entry.task]]
 
 
 def write(doc: Path, made: str, begin: str, end: str) -> None:
@@ -160,9 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.readme is not None:
         write(options.readme, readme(read(options.rows)), README_BEGIN, README_END)
         return
-    unknown = [name for name in options.models if name not in CATALOGUE]
+    unknown = [name for name in options.models if name not in MODELS]
     if unknown:
-        parser.error(f"expected models among {', '.join(CATALOGUE)}, got {', '.join(unknown)}")
+        parser.error(f"expected models among {', '.join(MODELS)}, got {', '.join(unknown)}")
     names = options.models or trainable(options.data)
     train(names, options.seeds, options.rows, options.data)
     if options.peers:

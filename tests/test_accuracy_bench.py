@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from recops.features import SequenceFeature
-from recops.models import CATALOGUE, DIN
+from recops.models import CATALOGUE, DIN, ESTIMATORS
 from recops.training import TRAINING
 from tests.models.planted import FEATURES
 from tests.small_run import dataset
@@ -101,7 +101,9 @@ def test_the_readme_has_every_model_of_the_catalogue(bench):
         {"model": "NeuralCF", "seed": 0, "test": {"hit_rate@10": 0.4, "ndcg@10": 0.2}},
     ]
     lines = bench("accuracy").readme(rows).splitlines()[2:]
-    assert [line.split(" | ")[0] for line in lines] == [f"| {name}" for name in CATALOGUE]
+    assert [line.split(" | ")[0] for line in lines] == [
+        f"| {name}" for name in (*CATALOGUE, *ESTIMATORS)
+    ]
     by_name = {line.split(" | ")[0][2:]: line.split(" | ")[2:] for line in lines}
     assert by_name["FM"] == ["0.7700", "1.3", "12,345 |"]
     assert by_name["NeuralCF"] == ["HR@10 0.4000", "–", "– |"]
@@ -139,6 +141,19 @@ def test_accuracy_goes_on_where_it_was_stopped(bench, tmp_path, monkeypatch):
     readme.write_text(f"{accuracy.README_BEGIN}\n{accuracy.README_END}\n")
     accuracy.main(["--rows", str(rows), "--readme", str(readme)])
     assert "| FM | Rendle" in readme.read_text()
+
+
+def test_trees_have_a_row_without_parameters(bench, tmp_path, monkeypatch):
+    accuracy = bench("accuracy")
+    monkeypatch.setitem(sys.modules["recops.training"].DATA, "movielens-100k", dataset)
+    monkeypatch.setattr(accuracy.accuracy_baseline, "fit", lambda _: {"test": row("", 0.6)["test"]})
+    assert "GBDTLR" in accuracy.trainable("movielens-100k")
+    accuracy.train(["GBDTLR"], [3], tmp_path / "rows.jsonl")
+    rows = accuracy.read(tmp_path / "rows.jsonl")
+    assert rows[-1]["model"] == "GBDTLR"
+    assert 0 < rows[-1]["test"]["auc"] <= 1
+    assert "parameters" not in rows[-1]
+    assert "| GBDTLR | He et al." in accuracy.readme(rows)
 
 
 def test_data_of_ones_own_trains_the_models_whose_task_it_has(bench, tmp_path):
