@@ -35,9 +35,11 @@ _INTEREST = replace(
 TRAINING: dict[str, Settings] = {
     "FM": replace(_SHALLOW, options={"l2_embedding": 1e-4}),
     "FFM": replace(_SHALLOW, options={"l2_embedding": 1e-4}),
-    # Any penalty costs: validation AUC 0.746 with an l2 of 1e-4, 0.760 with 1e-5, 0.765 with none,
-    # and 0.766 with steps as large as these.
-    "LSPLM": replace(_SHALLOW, learning_rate=1e-2),
+    # Twelve regions learn the users by heart: validation AUC 0.761 to 0.767, and less than logistic
+    # regression on the test days. Six with a light penalty: 0.768.
+    "LSPLM": Settings(
+        batch_size=512, learning_rate=3e-3, patience=4, options={"regions": 6, "l2": 1e-5}
+    ),
     # Negatives drawn anew each epoch are a penalty of their own.
     "NeuralCF": Settings(
         batch_size=2048,

@@ -67,6 +67,7 @@ def call(op: str, *inputs: Any, options: Sequence[int] = ()) -> Any:
     return getattr(loaded.ops, name)(*inputs, options=list(options))
 
 
+@tf.autograph.experimental.do_not_convert
 def _load() -> _Loaded | str:
     """The library, or why there is none; asked once, but that RECOPS_CPP=0 counts at any time."""
     if os.environ.get("RECOPS_CPP") == "0":

@@ -49,6 +49,7 @@ Vec<A> Exp(Vec<A> x) {
   constexpr A kMost = kFloat ? A(88.72283) : A(709.782712893384);
   // Adding it leaves the nearest integer in the low bits.
   constexpr A kShift = kFloat ? A(0x1.8p23) : A(0x1.8p52);
+  constexpr A kPowers = kFloat ? A(130) : A(1030);
   constexpr A kHigh = kFloat ? A(0.693359375) : A(0x1.62e42fee00000p-1);
   constexpr A kLow = kFloat ? A(-2.12194440e-4) : A(0x1.a39ef35793c76p-33);
   const Vec<A> shifted = x * A(1.4426950408889634) + kShift;
@@ -70,7 +71,9 @@ Vec<A> Exp(Vec<A> x) {
   }
   sum = sum * (r * r) + r + A(1);
   // 2^whole as two factors: at the upper end whole is one more than an exponent can be.
-  const IntVec<A> power = (IntVec<A>)shifted - (IntVec<A>)Fill<A>(kShift);
+  // Far out, where the result is chosen below, the integers mean nothing; they must not overflow.
+  const Vec<A> near = Max<A>(Min<A>(shifted, Fill<A>(kShift + kPowers)), Fill<A>(kShift - kPowers));
+  const IntVec<A> power = (IntVec<A>)near - (IntVec<A>)Fill<A>(kShift);
   const IntVec<A> half = power >> 1;
   const Vec<A> one = Fill<A>(1);
   const Vec<A> low = (Vec<A>)((IntVec<A>)one + (half << kMantissa));

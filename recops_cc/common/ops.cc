@@ -5,7 +5,9 @@ namespace recops {
 const std::vector<Op>& Ops() {
   static const std::vector<Op>* const ops = [] {
     auto* all = new std::vector<Op>;
-    for (auto room : {AttentionOps, AttentionalPoolingOps, BilinearOps, CinOps, CrossOps, DynamicGruOps, EmbeddingOps, OuterProductOps, PairwiseOps, SampledSoftmaxOps, TargetAttentionOps}) {
+    for (auto room :
+         {AttentionOps, AttentionalPoolingOps, BilinearOps, CinOps, CrossOps, DynamicGruOps,
+          EmbeddingOps, OuterProductOps, PairwiseOps, SampledSoftmaxOps, TargetAttentionOps}) {
       for (Op& op : room()) all->push_back(std::move(op));
     }
     return all;

@@ -127,8 +127,12 @@ void MatMul(int64_t m, int64_t n, int64_t k, const A* a, int64_t a_row, int64_t 
             int64_t b_row, A* c, int64_t c_row, bool add = false) {
   constexpr int64_t L = kLanes<A>;
   int64_t j = 0;
-  for (; j + 4 * L <= n; j += 4 * L) {
+  // Few columns wait for a more often: two or three vectors are better than four and one.
+  for (; j + 4 * L <= n && n - j != 5 * L; j += 4 * L) {
     MatMulColumns<A, 4>(m, k, a, a_row, a_col, b + j, b_row, c + j, c_row, add);
+  }
+  for (; j + 3 * L <= n; j += 3 * L) {
+    MatMulColumns<A, 3>(m, k, a, a_row, a_col, b + j, b_row, c + j, c_row, add);
   }
   for (; j + 2 * L <= n; j += 2 * L) {
     MatMulColumns<A, 2>(m, k, a, a_row, a_col, b + j, b_row, c + j, c_row, add);

@@ -64,7 +64,7 @@ SPECS = [
     ),
     Spec(
         "interest_evolution_scores",
-        lambda **kw: layers.InterestEvolution("gru", return_weights=True, **kw),
+        lambda **kw: layers.InterestEvolution(hidden_units=(5,), return_weights=True, **kw),
         _interests,
         _evolved,
         call=lambda layer, x: layer(x["query"], x["interests"], mask=x["mask"]),
