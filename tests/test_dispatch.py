@@ -28,6 +28,7 @@ def _picked(**kwargs: str) -> str:
 
 
 def test_context_wins_over_set_wins_over_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECOPS_CPP", "0")
     assert _picked() == "xla"
     monkeypatch.setenv("RECOPS_BACKEND", "reference")
     assert _picked() == "reference"
@@ -42,7 +43,8 @@ def test_context_wins_over_set_wins_over_environment(monkeypatch: pytest.MonkeyP
     assert _picked(backend="reference") == "reference"
 
 
-def test_context_is_left_on_an_error_and_is_per_thread() -> None:
+def test_context_is_left_on_an_error_and_is_per_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECOPS_CPP", "0")
     seen: list[str] = []
     with recops.backend("reference"):
         other = threading.Thread(target=lambda: seen.append(_picked()))

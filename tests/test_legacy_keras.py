@@ -36,6 +36,8 @@ reloads(model, batch, "layers")
 
 planted, labels = data(64)
 for name, entry in CATALOGUE.items():
+    if name not in SMALL:  # it ranks all items and has a test of its own
+        continue
     model = entry.build(features_of(name), seed=1, **SMALL[name])
     batch = read_by(model, planted)
     if name in ("DeepFM", "FiBiNET", "DIN"):
