@@ -24,8 +24,24 @@ class Fields {
   void Read(const T* row) {
     Pad(Load(row, fields_ * dim_, wide_.get()), fields_, dim_, dim_, values.get(), stride);
   }
+  // The same without a copy where a row stands in memory as it shall.
+  const Wide<T>* At(const T* row) {
+    if constexpr (!kNarrow<T>) {
+      if (dim_ == stride) return row;
+    }
+    Read(row);
+    return values;
+  }
+  // Where to compute a result of the same shape, which `Write` then puts at `row`.
+  Wide<T>* For(T* row) {
+    if constexpr (!kNarrow<T>) {
+      if (dim_ == stride) return row;
+    }
+    return values;
+  }
   // Writes a result of the same shape.
   void Write(const Wide<T>* from, T* row) {
+    if (static_cast<const void*>(from) == row) return;
     Wide<T>* to = Target(row, wide_.get());
     for (int64_t f = 0; f < fields_; ++f) {
       std::memcpy(to + f * dim_, from + f * stride, dim_ * sizeof(Wide<T>));
@@ -55,12 +71,12 @@ void Inner(const Call& call) {
     Fields<T> x(f, d);
     Scratch<A> turned(d * columns), gram(f * columns), wide(ScratchSize<T>(p));
     for (int64_t b = begin; b < end; ++b) {
-      x.Read(call.in<T>(0) + b * f * d);
-      Transpose<A>(x.values.get(), f, d, x.stride, turned.get(), columns);
+      const A* fields = x.At(call.in<T>(0) + b * f * d);
+      Transpose<A>(fields, f, d, x.stride, turned.get(), columns);
       // Field i needs the columns right of it alone; vectors left of them are skipped.
       for (int64_t i = 0; i < f; i += 8) {
         const int64_t left = i / kLanes<A> * kLanes<A>;
-        MatMul<A>(std::min<int64_t>(8, f - i), columns - left, d, x.values + i * x.stride, x.stride,
+        MatMul<A>(std::min<int64_t>(8, f - i), columns - left, d, fields + i * x.stride, x.stride,
                   1, turned + left, columns, gram + i * columns + left, columns);
       }
       A* out = Target(call.out<T>(0) + b * p, wide.get());
@@ -81,16 +97,19 @@ void InnerGrad(const Call& call) {
   const int64_t p = Pairs(f);
   call.parallel(rows, kRows, [&](int64_t begin, int64_t end) {
     Fields<T> x(f, d);
-    Scratch<A> dy(f * f), dx(f * x.stride), wide(ScratchSize<T>(p));
+    Scratch<A> dy(f * f), apart(f * x.stride), wide(ScratchSize<T>(p));
     for (int64_t b = begin; b < end; ++b) {
-      x.Read(call.in<T>(0) + b * f * d);
+      const A* fields = x.At(call.in<T>(0) + b * f * d);
       const A* upper = Load(call.in<T>(1) + b * p, p, wide.get());
       for (int64_t i = 0; i < f; ++i) {
         dy[i * f + i] = 0;
         for (int64_t j = i + 1; j < f; ++j) dy[i * f + j] = dy[j * f + i] = *upper++;
       }
-      MatMul<A>(f, x.stride, f, dy.get(), f, 1, x.values.get(), x.stride, dx.get(), x.stride);
-      x.Write(dx.get(), call.out<T>(0) + b * f * d);
+      A* to = x.For(call.out<T>(0) + b * f * d);
+      // `For` may be where the fields stand.
+      A* dx = to == fields ? apart.get() : to;
+      MatMul<A>(f, x.stride, f, dy.get(), f, 1, fields, x.stride, dx, x.stride);
+      x.Write(dx, call.out<T>(0) + b * f * d);
     }
   });
 }
@@ -105,13 +124,13 @@ void Hadamard(const Call& call) {
     Fields<T> x(f, d);
     Scratch<A> wide(ScratchSize<T>(f * d));
     for (int64_t b = begin; b < end; ++b) {
-      x.Read(call.in<T>(0) + b * f * d);
+      const A* fields = x.At(call.in<T>(0) + b * f * d);
       T* out = call.out<T>(0) + b * p * d;
       for (int64_t i = 0; i < f - 1; ++i) {
-        const A* left = x.values + i * x.stride;
+        const A* left = fields + i * x.stride;
         A* to = Target(out, wide.get());
         for (int64_t j = i + 1; j < f; ++j, to += d) {
-          const A* right = x.values + j * x.stride;
+          const A* right = fields + j * x.stride;
           int64_t k = 0;
           for (; k + L <= d; k += L) {
             const Vec<A> product = LoadVec(left + k) * LoadVec(right + k);
@@ -136,11 +155,11 @@ void HadamardGrad(const Call& call) {
     Fields<T> x(f, d);
     Scratch<A> dx(f * x.stride), wide(ScratchSize<T>(f * d));
     for (int64_t b = begin; b < end; ++b) {
-      x.Read(call.in<T>(0) + b * f * d);
+      const A* fields = x.At(call.in<T>(0) + b * f * d);
       std::memset(dx.get(), 0, f * x.stride * sizeof(A));
       const T* dy = call.in<T>(1) + b * p * d;
       for (int64_t i = 0; i < f - 1; ++i) {
-        const A* left = x.values + i * x.stride;
+        const A* left = fields + i * x.stride;
         const A* from = Load(dy, (f - 1 - i) * d, wide.get());
         A* dleft = dx + i * x.stride;
         int64_t k = 0;
@@ -150,7 +169,7 @@ void HadamardGrad(const Call& call) {
           for (int64_t j = i + 1; j < f; ++j) {
             const Vec<A> g = LoadVec(from + (j - i - 1) * d + k);
             A* dright = dx + j * x.stride + k;
-            sum += g * LoadVec(x.values + j * x.stride + k);
+            sum += g * LoadVec(fields + j * x.stride + k);
             StoreVec(dright, LoadVec(dright) + g * own);
           }
           StoreVec(dleft + k, sum);
@@ -158,7 +177,7 @@ void HadamardGrad(const Call& call) {
         for (; k < d; ++k) {
           for (int64_t j = i + 1; j < f; ++j) {
             const A g = from[(j - i - 1) * d + k];
-            dleft[k] += g * x.values[j * x.stride + k];
+            dleft[k] += g * fields[j * x.stride + k];
             dx[j * x.stride + k] += g * left[k];
           }
         }
@@ -189,12 +208,12 @@ void Bi(const Call& call) {
     Fields<T> x(f, d);
     Scratch<A> half_difference(x.stride);
     for (int64_t b = begin; b < end; ++b) {
-      x.Read(call.in<T>(0) + b * f * d);
+      const A* fields = x.At(call.in<T>(0) + b * f * d);
       Vec<A> all{};
       for (int64_t k = 0; k < x.stride; k += L) {
         Vec<A> sum{}, squares{};
         for (int64_t i = 0; i < f; ++i) {
-          const Vec<A> value = LoadVec(x.values + i * x.stride + k);
+          const Vec<A> value = LoadVec(fields + i * x.stride + k);
           sum += value;
           squares += value * value;
         }
@@ -223,17 +242,18 @@ void BiGrad(const Call& call) {
     Scratch<A> sum(x.stride), dy(x.stride), wide(ScratchSize<T>(d));
     std::memset(dy.get(), 0, x.stride * sizeof(A));
     for (int64_t b = begin; b < end; ++b) {
-      x.Read(call.in<T>(0) + b * f * d);
-      SumFields<A>(x.values.get(), f, x.stride, sum.get());
+      const A* fields = x.At(call.in<T>(0) + b * f * d);
+      SumFields<A>(fields, f, x.stride, sum.get());
       const A* from = Load(call.in<T>(1) + b * width, width, wide.get());
       for (int64_t k = 0; k < d; ++k) dy[k] = from[kScalar ? 0 : k];
+      A* dx = x.For(call.out<T>(0) + b * f * d);
       for (int64_t i = 0; i < f; ++i) {
         for (int64_t k = 0; k < x.stride; k += L) {
-          A* value = x.values + i * x.stride + k;
-          StoreVec(value, LoadVec(dy + k) * (LoadVec(sum + k) - LoadVec(value)));
+          const int64_t place = i * x.stride + k;
+          StoreVec(dx + place, LoadVec(dy + k) * (LoadVec(sum + k) - LoadVec(fields + place)));
         }
       }
-      x.Write(x.values.get(), call.out<T>(0) + b * f * d);
+      x.Write(dx, call.out<T>(0) + b * f * d);
     }
   });
 }
