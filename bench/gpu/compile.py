@@ -153,6 +153,9 @@ def main() -> None:
     index = [json.loads(line) for line in (options.build / "index.jsonl").read_text().splitlines()]
     kept = options.out.read_text().splitlines() if options.out.exists() else []
     rows = {row["name"]: row for row in map(json.loads, kept)}
+    if not options.parts:  # all are compiled anew: what is not exported any more has no row
+        exported = {program["name"] for program in index}
+        rows = {name: row for name, row in rows.items() if name in exported}
     with tempfile.TemporaryDirectory() as folder:
         compiler = Compiler(options.dump or Path(folder))
         for program in index:
