@@ -15,7 +15,7 @@ JAX_RUN := jax[cuda13]>=0.10,<0.13
 PEERS_PYTHON ?= python3.11
 PEERS_VENV := .venv-peers
 
-.PHONY: demo test bench sanitize lint install peers gpu-export gpu-report gpu-run clean
+.PHONY: demo test bench lifecycle sanitize lint install peers gpu-export gpu-report gpu-run clean
 
 demo: install
 	$(BIN)/python examples/demo.py --out demo
@@ -28,6 +28,10 @@ test: install
 
 bench: install
 	$(BIN)/python bench/run.py
+
+# Every model trained for an epoch, saved, and loaded in a fresh process: the same predictions.
+lifecycle: install
+	$(BIN)/python bench/lifecycle.py
 
 gpu-export: install
 	$(BIN)/python bench/gpu/export.py $(GPU_BUILD)

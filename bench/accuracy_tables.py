@@ -118,7 +118,6 @@ def readme(rows: Sequence[Row]) -> str:
         "| model | paper | test AUC or HR@10 | s/epoch | parameters |",
         "|---|---|---|---|---|",
     ]
-    # The Transformer translates, with no data set here: an example shows it, and it has no line.
     for entry in (*CATALOGUE.values(), *ESTIMATORS.values()):
         group = known.get(entry.name)
         accuracy = seconds = parameters = "–"

@@ -14,8 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -23,67 +22,13 @@ import numpy as np
 
 from recops._core.compat import keras
 from recops.data import DataError
-from recops.data.movielens import MovieLens, load
+from recops.data.movielens import load
+from recops.data.movielens_next_click import HELD_OUT, Clicks, padded, split, windows
 from recops.losses import masked_crossentropy
 from recops.models import Transformer
 from recops.schedules import Noam
 
-READ, HELD_OUT, TOP = 20, 5, 10
-
-
-@dataclass(frozen=True)
-class Clicks:
-    """Ids 1..size of the films that each user clicked, without the last, and of these last.
-
-    Ids are those of films in `earlier`; a film that stands only in `last` is 0 there: no model
-    that has never seen it can name it.
-    """
-
-    earlier: list[np.ndarray]
-    last: np.ndarray
-    size: int
-
-
-def split(data: MovieLens, seed: int = 0) -> Clicks:
-    """The last clicks of each user with more than HELD_OUT of them, and all that come before."""
-    rows = data.ratings[data.ratings[:, 2] >= 4]
-    # Users clicked several films a second. Sorted by id within it, the next would be easy to tell.
-    chance = np.random.default_rng(seed).permutation(len(rows))
-    rows = rows[np.lexsort((chance, rows[:, 3], rows[:, 0]))]
-    users = np.split(rows[:, 1], np.flatnonzero(np.diff(rows[:, 0])) + 1)
-    users = [films for films in users if len(films) > HELD_OUT]
-    known = np.unique(np.concatenate([films[:-HELD_OUT] for films in users]))
-
-    def ids(films: np.ndarray) -> np.ndarray:
-        place = np.minimum(np.searchsorted(known, films), len(known) - 1)
-        return np.where(known[place] == films, place + 1, 0).astype(np.int32)
-
-    return Clicks(
-        [ids(films[:-HELD_OUT]) for films in users],
-        np.stack([ids(films[-HELD_OUT:]) for films in users]),
-        len(known),
-    )
-
-
-def windows(clicks: Clicks) -> tuple[np.ndarray, np.ndarray]:
-    """To learn from: READ films (fewer at the start) and the HELD_OUT after them, all earlier."""
-
-    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for films in clicks.earlier:
-            for t in range(1, len(films)):
-                yield films[max(0, t - READ) : t], films[t : t + HELD_OUT]
-
-    sources, targets = zip(*pairs())
-    start = np.full((len(targets), 1), clicks.size + 1, np.int32)
-    return padded(sources, READ), np.concatenate([start, padded(targets, HELD_OUT)], axis=1)
-
-
-def padded(lists: Sequence[np.ndarray], length: int) -> np.ndarray:
-    """The lists as rows, 0 behind them."""
-    out = np.zeros((len(lists), length), np.int32)
-    for row, films in zip(out, lists):
-        row[: len(films)] = films
-    return out
+READ, TOP = 20, 10
 
 
 def train(clicks: Clicks, epochs: int, d_model: int, seed: int = 0) -> Transformer:
@@ -99,7 +44,7 @@ def train(clicks: Clicks, epochs: int, d_model: int, seed: int = 0) -> Transform
         dropout=0.3,
         seed=seed,
     )
-    source, target = windows(clicks)
+    source, target = windows(clicks, READ)
     print(f"{len(clicks.last)} users, {clicks.size} films, {len(source):,} windows", flush=True)
     model.compile(
         keras.optimizers.Adam(Noam(d_model, warmup_steps=500), beta_2=0.98, epsilon=1e-9),

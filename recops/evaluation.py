@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -75,6 +75,19 @@ def leave_one_out(model: Any, data: Dataset, part: Split) -> dict[str, float]:
 def leave_one_out_of_popularity(data: Dataset, part: Split) -> dict[str, float]:
     """The figures of `leave_one_out` where candidates are ranked by frequency in train."""
     return _left_out(part, _counts(data)[part.inputs[data.item]])
+
+
+def next_click(model: Any, data: Dataset, part: Split) -> dict[str, float]:
+    """Hit rate and NDCG at 10 and 50 of the next item among all that are not seen.
+
+    Args:
+      model: of "source" and "target", whose first step of logits [B, T, V + 2] is of `data.item`
+        and, at the end, of the id that starts a target.
+    """
+    # The first step sees the start alone.
+    inputs = {"source": part.inputs["source"], "target": part.inputs["target"][:, :1]}
+    logits = _predicted(model, replace(part, inputs=inputs))[:, 0, :-1]
+    return _recall(data, part, lambda rows: logits[rows])
 
 
 def read_by(model: Any, data: _Data) -> _Data:
@@ -151,5 +164,6 @@ def _at(labels: np.ndarray, predictions: np.ndarray, ks: Sequence[int]) -> dict[
 _JUDGEMENTS = {
     "ranking": Judgement("auc", lambda model, _, part: scores(model, part)),
     "retrieval": Judgement(f"hit_rate@{KS[0]}", recall, recall_of_popularity),
+    "next_click": Judgement(f"hit_rate@{KS[0]}", next_click, recall_of_popularity),
     "leave_one_out": Judgement(f"hit_rate@{KS[0]}", leave_one_out, leave_one_out_of_popularity),
 }

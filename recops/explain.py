@@ -57,6 +57,11 @@ class Explanation:
     Args:
       parts: what each layer looked at.
       predictions: [B, ...], what the model said.
+
+    Example:
+      >>> found = Explanation({}, np.zeros((2, 1)))
+      >>> found.weights
+      {}
     """
 
     parts: Mapping[str, Weights]

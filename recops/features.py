@@ -31,6 +31,8 @@ class SparseFeature:
       embedding_dim: width D of its embedding.
       embedding_name: features with the same name share one table; the feature's name by default.
 
+    Defaults: embedding_dim=16.
+
     Example:
       >>> SparseFeature("item", vocabulary_size=1682, embedding_dim=8).table
       'item'
@@ -62,6 +64,8 @@ class DenseFeature:
       name: key of the input in a batch; shape [B] or [B, dimension], float.
       dimension: width of the vector.
 
+    Defaults: dimension=1.
+
     Example:
       >>> DenseFeature("price").dimension
       1
@@ -92,6 +96,8 @@ class SequenceFeature:
       target: name of the sparse feature whose history this is; it shares that feature's table.
       negative_of: name of the history whose sampled negatives these are (auxiliary loss).
       sessions: number of sessions K; the input is then [B, K, max_length].
+
+    Defaults: embedding_dim=16, combiner="mean".
 
     Example:
       >>> SequenceFeature("hist_item", 1682, max_length=50, target="item").table

@@ -27,6 +27,8 @@ def auxiliary_loss(
       reduction: "masked_mean", the mean over the kept steps, or "mean", the sum over the kept steps
         divided by B T, as the authors' code has it: padding makes the loss small there.
 
+    Defaults: reduction="masked_mean".
+
     Returns: scalar, float32 (float64 for float64 logits); 0 when no step is kept.
 
     Raises: ValueError for a wrong shape, dtype or reduction.
@@ -66,6 +68,10 @@ def identity(y_true: Any, y_pred: Any) -> tf.Tensor:
 
     For `compile(loss=...)` beside `recops.layers.SampledSoftmax`; `sample_weight` acts as always.
 
+    Args:
+      y_true: anything.
+      y_pred: [B] or [B, 1], float, the losses.
+
     Returns: [B], float32 at least.
 
     Example:
@@ -83,6 +89,17 @@ keras.utils.register_keras_serializable(package="recops")(identity)
 @compat.serializable
 class MaskedCrossentropy(keras.losses.Loss):
     """What `masked_crossentropy` returns: a loss for `compile`, and for saved models.
+
+    Args:
+      label_smoothing: in [0, 1), see there.
+      name: as of every Keras loss.
+
+    Defaults: label_smoothing=0.0.
+
+    Call: y_true [...], int, 0 is padding; y_pred [..., K] logits; sample_weight [B] or [...]. Gives
+    a scalar, the mean over what is no padding.
+
+    Source: Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 5.4.
 
     Example:
       >>> MaskedCrossentropy(label_smoothing=0.1).get_config()["label_smoothing"]
@@ -138,6 +155,8 @@ def masked_crossentropy(label_smoothing: float = 0.0) -> MaskedCrossentropy:
     Args:
       label_smoothing: in [0, 1).
 
+    Defaults: label_smoothing=0.0.
+
     Returns: a Keras loss, called with labels [...] int and logits [..., K] float, and optionally
     sample_weight [B] or [...], that gives a scalar, float32 (float64 for float64 logits); 0 when
     all is padding.
@@ -173,6 +192,8 @@ def weighted_binary_crossentropy(
       watch_time: [B] or [B, 1], of the clicks; what stands at the others is not looked at.
       from_logits: whether `y_pred` is logits, which lose no precision where p is near 0 or 1;
         probabilities are kept 1e-7 away from both, as Keras does.
+
+    Defaults: from_logits=False.
 
     Returns: [B], float32 (float64 for float64 predictions). For `compile(loss=...)`, which passes
     the first two, there is `WeightedBinaryCrossentropy` as well.
@@ -220,6 +241,8 @@ class WeightedBinaryCrossentropy(keras.losses.Loss):
 
     Args:
       from_logits: as there. name, reduction: as of every Keras loss.
+
+    Defaults: from_logits=False.
 
     Call: y_true, the watch time, and y_pred, [B] or [B, 1] each; sample_weight [B]. Gives a scalar,
     the mean over the batch.

@@ -36,6 +36,8 @@ class Index:
       engine: "exact" compares with every item; "faiss" does so in C++ (faiss-cpu); "annoy" finds
         most of the best ones by trees, in time that hardly grows with N.
 
+    Defaults: metric="inner_product", engine="exact".
+
     Raises: ValueError for wrong shapes, values or names; ImportError that names the extra to
     install where the engine's package is missing.
 

@@ -24,6 +24,10 @@ class Noam(keras.optimizers.schedules.LearningRateSchedule):
       d_model: width of the model.
       warmup_steps: length of the rise.
 
+    Defaults: warmup_steps=4000.
+
+    Call: step, a scalar. Returns the rate, a scalar, float32.
+
     Source: Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 5.3.
 
     Example:

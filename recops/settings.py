@@ -85,4 +85,10 @@ TRAINING: dict[str, Settings] = {
         patience=3,
         options={"num_sampled": 500},
     ),
+    "Transformer": Settings(
+        embedding_dim=64,
+        batch_size=256,
+        learning_rate=1e-3,
+        options={"layers": 1, "heads": 2, "dff": 128, "dropout": 0.3},
+    ),
 }

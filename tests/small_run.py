@@ -19,7 +19,7 @@ from tests.models.planted import FEATURES, SEQUENCES, data
 
 def dataset(task: str = "ranking") -> Dataset:
     """The planted set in three parts of 1600, 90 and 90 rows, or that of choices."""
-    if task in ("retrieval", "leave_one_out"):
+    if task in ("retrieval", "leave_one_out", "next_click"):
         return getattr(planted_retrieval, task)()
     parts = []
     for rows, seed in ((1600, 0), (90, 1), (90, 2)):

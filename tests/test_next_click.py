@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recops.data.movielens import MovieLens
+from tests.models.planted_retrieval import rings
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -20,28 +21,21 @@ def example(monkeypatch):
     return next_click
 
 
-def _rings():
-    """Users who click films one after the other round a ring, and one with two clicks only."""
-    rows = [
-        (user, 100 + (3 * user + t) % 11, 4, 60 * t) for user in range(1, 25) for t in range(16)
-    ]
-    return MovieLens((), (), np.array([*rows, (99, 100, 5, 1), (99, 101, 1, 2)]))
-
-
 def test_what_is_held_out_is_not_learned_from(example):
-    clicks = example.split(_rings())
+    clicks = example.split(rings())
     assert (len(clicks.last), clicks.size) == (24, 11)
     for user, (earlier, last) in enumerate(zip(clicks.earlier, clicks.last), start=1):
         want = 1 + (3 * user + np.arange(16)) % 11
         np.testing.assert_array_equal([*earlier, *last], want)
-    source, target = example.windows(clicks)
+    source, target = example.windows(clicks, example.READ)
     assert len(source) == 24 * 10
     np.testing.assert_array_equal(source[9, :11], [*clicks.earlier[0][:10], 0])
     np.testing.assert_array_equal(target[9], [12, clicks.earlier[0][10], 0, 0, 0, 0])
 
 
 def test_hits_are_counted(example):
-    clicks = example.Clicks([np.array([1]), np.array([2])], np.array([[3, 0], [0, 4]]), 20)
+    earlier, last = [np.array([1]), np.array([2])], np.array([[3, 0], [0, 4]])
+    clicks = example.Clicks(np.arange(2), earlier, last, np.arange(21))
     decoded = np.array([[9, 3], [9, 0]])
     scores = np.tile(-np.arange(21.0), (2, 1))
     assert example.hit_rates(decoded, scores, clicks) == (0.5, 0.5)
@@ -50,7 +44,7 @@ def test_hits_are_counted(example):
 
 
 def test_it_trains_decodes_and_prints_both(example, monkeypatch, capsys):
-    monkeypatch.setattr(example, "load", _rings)
+    monkeypatch.setattr(example, "load", rings)
     assert example.main(["--epochs", "1", "--d-model", "8"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "24 users, 11 films, 240 windows"

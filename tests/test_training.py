@@ -246,3 +246,23 @@ def test_every_epoch_has_a_shuffle_of_its_own(monkeypatch):
     monkeypatch.setattr(Split, "batches", spy)
     run(None, epochs=2)
     assert asked == [(5, 0), (5, 1)]
+
+
+def test_a_transformer_learns_what_follows_and_reloads(monkeypatch, tmp_path):
+    monkeypatch.setitem(training.DATA, "movielens-100k", dataset)
+    out = tmp_path / "run"
+    result = training.train_named(
+        "Transformer", epochs=8, batch_size=64, learning_rate=0.005, patience=8, out=out, verbose=0
+    )
+    assert result.criterion == "hit_rate@10"
+    assert max(epoch["validation_ndcg@10"] for epoch in result.epochs) > 0.85
+    assert result.test["hit_rate@10"] > 0.8 > result.baseline["hit_rate@10"]
+    again = tf.keras.models.load_model(out / "model.keras")
+    part = dataset("next_click").test
+    expected = result.model.predict(dict(part.inputs), verbose=0)
+    np.testing.assert_array_equal(again.predict(dict(part.inputs), verbose=0), expected)
+
+
+def test_a_transformer_needs_its_two_sequences():
+    with pytest.raises(ValueError, match="expected sequence features 'source' and 'target'"):
+        CATALOGUE["Transformer"].build(dataset().features)

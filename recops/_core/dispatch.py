@@ -42,6 +42,9 @@ def set_backend(name: str) -> None:
 
     Ops traced into a `tf.function` before the call keep the backend that they were traced with.
 
+    Args:
+      name: "auto", "cpp", "xla" or "reference".
+
     Raises: ValueError for an unknown name.
 
     Example:
@@ -58,6 +61,9 @@ def set_backend(name: str) -> None:
 @contextlib.contextmanager
 def backend(name: str) -> Iterator[None]:
     """Choose the backend inside a `with` block; it wins over `set_backend` and `RECOPS_BACKEND`.
+
+    Args:
+      name: "auto", "cpp", "xla" or "reference".
 
     Raises: ValueError for an unknown name.
 
@@ -159,6 +165,11 @@ def rooms() -> dict[str, Room]:
 
 def select(op_name: str, *args: Any, **kwargs: Any) -> str:
     """Name of the backend that would run `recops.ops.<op_name>(*args, **kwargs)`.
+
+    Args:
+      op_name: of a function of `recops.ops`; args and kwargs are those of its call.
+
+    Returns: "cpp", "xla" or "reference".
 
     Raises: ValueError for an unknown op or wrong arguments; BackendError when a named backend
     cannot run them.

@@ -17,9 +17,19 @@ _ISA_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_til
 
 @dataclass(frozen=True)
 class Info:
-    """Printable; `to_dict()` gives the same as plain data.
+    """What `info()` found. Printable; `to_dict()` gives the same as plain data.
 
-    `ops` maps each op to {backend: None when available, else the sentence that says why not}.
+    Args:
+      versions: of recops, Python and the packages that it stands on.
+      devices: kind of device -> its names.
+      isa: vector instructions of the CPU.
+      backend: the one that is asked for.
+      native: what is known of the native library, in a sentence.
+      ops: op -> backend -> None when available, else the sentence that says why not.
+
+    Example:
+      >>> info().backend
+      'auto'
     """
 
     versions: dict[str, str]

@@ -55,6 +55,8 @@ def adult(
       min_count: a category in fewer train rows gets id 0.
       seed: of the choice of validation rows.
 
+    Defaults: task="ranking", numeric="percentile", min_count=1, seed=0.
+
     Returns: Dataset.
 
     Raises: recops.data.DataError for a file that is missing, empty or of another form; ValueError

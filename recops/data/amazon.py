@@ -78,6 +78,8 @@ def amazon(
       min_count: an item, user or category in fewer train reviews gets id 0.
       seed: of the negatives.
 
+    Defaults: task="sequence", split="time", max_length=50, min_count=1, seed=0.
+
     Returns: Dataset.
 
     Raises: recops.data.DataError for a file that is missing, empty or of another form, or when a

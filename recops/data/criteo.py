@@ -51,6 +51,8 @@ def criteo(
       min_count: a category in fewer train rows gets id 0.
       seed: of the random split.
 
+    Defaults: task="ranking", numeric="log", split="random", min_count=10, seed=0.
+
     Returns: Dataset.
 
     Raises: recops.data.DataError for a file that is missing, empty or of another form; ValueError

@@ -22,7 +22,7 @@ class Split:
     Args:
       inputs: feature name -> array: ids [N] int32, sequences [N, T] int32, numbers [N, dimension]
         float32. Integers are cast to int32, floats to float32.
-      labels: [N] or [N, 1]; kept as [N, 1] float32.
+      labels: [N] or [N, 1]; kept as [N, 1] float32. Of sequences [N, T].
       groups: [N], what GAUC groups by (the user); kept as int64.
 
     Raises: ValueError when lengths differ.
@@ -38,7 +38,8 @@ class Split:
     groups: np.ndarray
 
     def __post_init__(self) -> None:
-        labels = _frozen(np.asarray(self.labels, np.float32).reshape(-1, 1))
+        labels = np.asarray(self.labels, np.float32)
+        labels = _frozen(labels if labels.ndim == 2 else labels.reshape(-1, 1))
         groups = _frozen(np.asarray(self.groups, np.int64).reshape(-1))
         inputs = {name: _input(name, values) for name, values in self.inputs.items()}
         for name, values in {**inputs, "groups": groups}.items():
@@ -89,7 +90,8 @@ class Split:
           seed, epoch: of the shuffle. Iterating the result again repeats the same order.
           drop_remainder: leave out a last, shorter batch.
 
-        Returns: tf.data.Dataset of (dict of [batch, ...] tensors, labels [batch, 1]).
+        Returns: tf.data.Dataset of (dict of [batch, ...] tensors, labels [batch, 1], or [batch, T]
+        of sequences).
 
         Cost: one gather of rows a batch for all inputs of one integer a row, one for those of one
         number, and one a sequence; rows are never handled one by one. Batches are made beside the
@@ -121,7 +123,8 @@ class Split:
                 name: found[name][:, None] if values.shape[1:] == (1,) else found[name]
                 for name, values in self.inputs.items()
             }
-            return inputs, found[None][:, None]
+            labels = found[None]
+            return inputs, labels[:, None] if labels.shape.rank == 1 else labels
 
         batches = tf.data.Dataset.range(steps).map(take, num_parallel_calls=1)
         return batches.prefetch(tf.data.AUTOTUNE)
@@ -154,7 +157,7 @@ class Resampled(Split):
     """Rows that are partly drawn at random, anew for every epoch: positives with their negatives.
 
     Args:
-      inputs, labels, groups: rows of one draw, which is what all but `batches` see.
+      inputs, labels, groups: rows [N, ...] of one draw, as in `Split`: what all but `batches` see.
       draw: (seed, epoch) -> Split with as many rows and at least these inputs, a pure function, so
         that a resumed run sees what an unbroken one would.
 
@@ -190,13 +193,16 @@ class Dataset:
       task: how predictions are judged. "ranking": labels are clicks, each predicted by itself, by
         AUC. "retrieval": each row is a choice of `item` among all items. "leave_one_out": rows of a
         group stand together, all groups of validation and test are of one size, and each has one
-        positive to be ranked above its negatives.
-      item: name of the feature that is to be found by "retrieval" and "leave_one_out". An input
+        positive to be ranked above its negatives. "next_click": labels are the ids that follow, 0
+        behind them, and the first of them, `item`, is judged among all.
+      item: name of the feature that is to be found by all tasks but "ranking". An input
         `seen_` + item of validation, test and serving, [N, any] padded with 0, has the items that
         are no candidates any more.
       serving: a row for each user as of after all that is known, to query a model with; grouped by
         user; its labels say nothing.
       values: feature name -> [V + 1], what each id stands for; 0 is unknown.
+
+    Defaults: task="ranking", item="item".
 
     Raises: ValueError when a split lacks a feature, an input has the wrong shape or type, or an
       id lies outside its feature's vocabulary.

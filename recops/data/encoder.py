@@ -28,13 +28,15 @@ class Encoder:
     be when serving. Ids run by falling count, ties by value, as `log_uniform` sampling presumes; so
     they depend neither on the order of the rows nor on the form that they come in.
 
+    Data may be a pandas DataFrame, a mapping of columns [N], or an array [N] or [N, C], whose
+    columns are then named "0", "1", ... Columns hold text, integers, floats or booleans; None, NaN
+    and pandas' NA are missing, and get id 0.
+
     Args:
       columns: names to encode; None takes all that the fitted data has.
       min_count: a value with fewer rows gets id 0 like an unknown one.
 
-    Data may be a pandas DataFrame, a mapping of columns [N], or an array [N] or [N, C], whose
-    columns are then named "0", "1", ... Columns hold text, integers, floats or booleans; None, NaN
-    and pandas' NA are missing, and get id 0.
+    Defaults: min_count=1.
 
     Raises: ValueError for a column that is missing, of another length or type than expected, or
     text where numbers were fitted (or the reverse); RuntimeError before `fit`.
@@ -235,6 +237,8 @@ def embedding_dim(n: int, rule: str = "log2", k: float = 6, max_k: float = 16) -
       rule: "log2", "quartic" or "auto".
       k: factor of "quartic", above 0 and at most `max_k`.
       max_k: bound of k.
+
+    Defaults: rule="log2", k=6, max_k=16.
 
     Returns: 1 or more.
 

@@ -59,6 +59,8 @@ def libfm(
       group: the field that GAUC groups by, where there is one of this name.
       seed: of the random split.
 
+    Defaults: task="ranking", threshold=0, min_count=1, group="user", seed=0.
+
     Returns: Dataset.
 
     Raises: recops.data.DataError for a file that is missing, empty or of another form; ValueError

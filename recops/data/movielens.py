@@ -93,9 +93,12 @@ def movielens_100k(
         "retrieval" and "leave_one_out": which film is watched next, among all or among 100. Here
         every rating is a film watched, and the split is another: the last film of each user is the
         test, the one before validation; see `movielens_retrieval`.
+        "next_click": the next five films from those clicked before; see `movielens_next_click`.
       max_length: steps of a behaviour history; "ranking" and "leave_one_out" have none.
       seed: of the sampled negatives and samples; the ranking task draws nothing.
       samples_per_user: of "retrieval": as many train rows of every user; None takes all.
+
+    Defaults: task="ranking", max_length=50, seed=0.
 
     Returns: Dataset whose splits are grouped by user.
 
@@ -195,11 +198,18 @@ def _leave_one_out(data: MovieLens, max_length: int, seed: int) -> Dataset:
     return leave_one_out(data, max_length, seed)
 
 
+def _next_click(data: MovieLens, max_length: int, seed: int) -> Dataset:
+    from recops.data.movielens_next_click import next_click
+
+    return next_click(data, max_length, seed)
+
+
 _TASKS: dict[str, Callable[[MovieLens, int, int], Dataset]] = {
     "ranking": ranking,
     "sequence": _sequence,
     "retrieval": _retrieval,
     "leave_one_out": _leave_one_out,
+    "next_click": _next_click,
 }
 
 

@@ -32,6 +32,8 @@ def sample_negatives(
       exclude: [len(positives), E], ids that no draw of that row returns; 0 stands for none.
       seed: the same seed and arguments give the same ids.
 
+    Defaults: distortion=0.75, seed=0.
+
     Returns: shape and dtype of `positives`; 0 where that is 0, else an id of 1..V.
 
     Raises: ValueError for an id outside 0..V, counts that are no counts, or a row for which no id

@@ -16,6 +16,8 @@ def split_sessions(
       gap: shortest pause between two sessions, in the unit of `times`; above 0.
       groups: [N], the user of each action, each user's actions side by side; None is one user.
 
+    Defaults: gap=1800.
+
     Returns: [N] int64, from 0 for each user's first session.
 
     Raises: ValueError when times descend, a user's actions lie apart, or shapes differ.

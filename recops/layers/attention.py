@@ -56,6 +56,9 @@ class MultiHeadAttention(ShapedLayer):
       seed: of dropout. Kernels draw different numbers also from one seeded initializer.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: dropout=0.0, use_bias=True, kernel_initializer="glorot_uniform",
+    bias_initializer="zeros", use_gate=False.
+
     Call: query [B, T, n]; value [B, S, m]; key [B, S, l], by default `value`; or more axes between,
     of which `attention_axes` are attended over, all by default. query_mask [B, T], value_mask and
     key_mask [B, S], attention_mask [B, T, S] or [B, 1 or N, T, S], bool, True = keep: a key must be

@@ -28,8 +28,13 @@ class RecencyEncoding(OpLayer):
       embeddings_initializer: of w, as in `keras.layers.Embedding`.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: embeddings_initializer="uniform".
+
     Call: x [B, T, D], float; mask [B, T] bool, True = keep, None keeps all. Returns [B, T, D] in
     the compute dtype; what is masked is 0.
+
+    Source: the positions of Chen et al., Behavior Sequence Transformer, 2019, counted from the
+    latest step and not by time.
 
     Example:
       >>> import numpy as np
@@ -97,9 +102,11 @@ class BehaviorTransformer(OpLayer):
       seed: of weights and dropout.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: num_blocks=1, num_heads=8, activation="leaky_relu", dropout=0.0, pooling="flatten".
+
     Call: query [B, D] and behaviors [B, T, D], float; mask [B, T] bool, True = keep, None keeps
-    all; training. The target is always kept. Returns what `pooling` says in the compute dtype;
-    "flatten" has 0 where a step is masked.
+    all; training. The target is always kept. Returns [B, (T + 1) D] or [B, D], as `pooling`
+    says, in the compute dtype; "flatten" has 0 where a step is masked.
 
     Numerics: as in `TransformerEncoder`. What is masked, NaN included, changes neither output nor
     gradient.

@@ -29,6 +29,8 @@ class BilinearInteraction(OpLayer):
       kernel_regularizer: as in `keras.layers.Dense`.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: bilinear_type="interaction", kernel_initializer="glorot_uniform".
+
     Call: inputs [B, F, D], float, F >= 2. Returns [B, P, D] in the compute dtype.
 
     Source: Huang et al., FiBiNET, RecSys 2019, section 3.3.
@@ -99,6 +101,8 @@ class OuterProduct(OpLayer):
       kernel_initializer: draws as for a Dense layer of D^2 to U.
       kernel_regularizer: as in `keras.layers.Dense`.
       backend: which backend runs; None leaves the choice to recops.
+
+    Defaults: kernel_initializer="glorot_uniform".
 
     Call: inputs [B, F, D], float. Returns [B, U] in the compute dtype.
 

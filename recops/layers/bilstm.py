@@ -32,8 +32,11 @@ class BiLSTM(OpLayer):
       seed: of kernels and dropout.
       backend: taken as in every layer; the recurrence is `keras.layers.RNN`.
 
+    Defaults: layers=2, res_layers=0, dropout_rate=0.2, merge_mode="ave".
+
     Call: x [B, T, D], float; mask [B, T] bool, True = keep, in any pattern; training. Returns
-    the merged outputs in the compute dtype, each at its own step.
+    the merged outputs [B, T, H], [B, T, 2H] of "concat", in the compute dtype, each at its own
+    step.
 
     Numerics: the state is float32 under a mixed policy. A masked step copies the state in either
     direction, its output is 0, and what stands there, NaN included, changes nothing: padding at

@@ -31,6 +31,9 @@ class CIN(OpLayer):
         is drawn as that of a Dense layer from the Hk F products to the H maps.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: layer_size=(128, 128), split_half=False, use_bias=False,
+    kernel_initializer="glorot_uniform", bias_initializer="zeros".
+
     Call: inputs [B, F, D], float, F and D static. Returns [B, n] in the compute dtype, n the sum of
     layer_size, less what goes on with split_half.
 

@@ -27,6 +27,9 @@ class Cross(OpLayer):
       kernel_initializer, bias_initializer, kernel_regularizer: as in `keras.layers.Dense`.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: num_layers=3, parameterization="vector", kernel_initializer="glorot_uniform",
+    bias_initializer="zeros".
+
     Call: inputs [B, n], float, n static. Returns [B, n] in the compute dtype.
 
     Source: Wang et al., Deep & Cross Network, ADKDD 2017; DCN V2, WWW 2021.

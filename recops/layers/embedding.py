@@ -50,6 +50,8 @@ class FusedEmbedding(OpLayer):
       join: stack the fields; else return them by name.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: embeddings_initializer="uniform", join=True.
+
     Call: inputs is a dict with, for each feature's name, ids [B] of a sparse feature, [B, T] or
     [B, K, T] of a sequence, int32 or int64; other keys are ignored. Returns [B, F, D] in the
     compute dtype; an empty sequence gives zeros. With join=False a dict: [B, D] of a sparse
@@ -274,6 +276,9 @@ def _one_dtype(ids: list[tf.Tensor]) -> list[tf.Tensor]:
 class PaddingMask(OpLayer):
     """Where a sequence holds real ids: ids -> ids != 0, bool, True = keep.
 
+    Args:
+      backend: taken by all layers of recops; no op runs in this one.
+
     Call: inputs of any shape, int32 or int64. Returns bool of the same shape.
 
     Example:
@@ -297,6 +302,8 @@ class EmbeddingBag(OpLayer):
       mask_zero: where no mask is given, id 0 is padding and takes no part.
       embeddings_initializer, embeddings_regularizer: as in `keras.layers.Embedding`.
       backend: which backend runs; None leaves the choice to recops.
+
+    Defaults: combiner="mean", mask_zero=True, embeddings_initializer="uniform".
 
     Call: inputs [B, T], int32 or int64; mask [B, T] bool, True = keep, or None; weights [B, T]
     float, or None. Returns [B, D] in the compute dtype; an empty bag gives zeros.

@@ -32,6 +32,9 @@ class InteractingLayer(OpLayer):
       kernel_regularizer: as in `keras.layers.Dense`.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: num_heads=2, head_dim=8, use_res=True, scaling=False, return_attention_scores=False,
+    kernel_initializer="glorot_uniform".
+
     Call: inputs [B, F, D], float. Returns [B, F, N E], or ([B, F, N E], [B, N, F, F]), in the
     compute dtype.
 
@@ -137,6 +140,8 @@ class NumberEmbedding(OpLayer):
       embedding_dim: D.
       embeddings_initializer, embeddings_regularizer: as in `keras.layers.Embedding`.
       backend: taken as in every layer; one product has one implementation.
+
+    Defaults: embeddings_initializer="uniform".
 
     Call: inputs [B, n], float. Returns [B, n, D] in the compute dtype.
 

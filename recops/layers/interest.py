@@ -60,6 +60,9 @@ class InterestExtractor(_Seeded):
       seed: of all kernels.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: auxiliary_units=(100, 50), auxiliary_weight=1.0, reduction="masked_mean",
+    reset_after=False.
+
     Call: behaviors [B, T, D], float; negatives [B, T, D], one that was not chosen beside each, or
     None for no loss; mask [B, T] bool, True = keep, in any pattern. Returns [B, T, H] in the
     compute dtype, 0 where masked. The loss is of all pairs of neighbouring steps that are kept.
@@ -204,6 +207,9 @@ class InterestEvolution(_Seeded):
       seed: of all kernels.
       return_weights: also return the scores, [B, T], 0 where masked.
       backend: which backend runs; None leaves the choice to recops.
+
+    Defaults: gru_type="augru", augru_form="paper", hidden_units=(80, 40), activation="sigmoid",
+    reset_after=False, return_weights=False.
 
     Call: query [B, D] and interests [B, T, H], float; mask [B, T] bool, True = keep, in any
     pattern; training. Returns [B, H], or ([B, H], [B, T]), in the compute dtype; 0 in a row that

@@ -40,6 +40,9 @@ class Linear(OpLayer):
       embeddings_initializer: of the ids' weights w.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: use_bias=True, l1=0.0, l2=0.0, kernel_initializer="glorot_uniform", units=1,
+    embeddings_initializer="zeros".
+
     Call: inputs is a dict with each feature's ids, as for `FusedEmbedding`, or numbers
     [B, dimension], float. Returns [B, units] in the compute dtype.
 
@@ -150,6 +153,8 @@ class WideCrosses(OpLayer):
       num_buckets: most rows of one cross.
       l1, l2: penalties of the weights; each reads the whole table in each step.
       backend: which backend runs; None leaves the choice to recops.
+
+    Defaults: num_buckets=100000, l1=0.0, l2=0.0.
 
     Call: inputs is a dict with ids [B] of each sparse feature that is crossed and numbers [B, 1] of
     each dense one. Returns [B, 1] in the compute dtype.

@@ -51,8 +51,12 @@ class RegionMixture(OpLayer):
       task: "binary", or "regression", which has no sigmoid.
       backend: taken by all layers of recops; no op runs in this one.
 
+    Defaults: task="binary".
+
     Call: inputs [B, 2m], float: logits of the regions, then of the predictions. Returns [B, 1] in
     float32, computed in float32.
+
+    Source: Gai et al., Learning Piece-wise Linear Models, arXiv 2017, eq. 2.
 
     Example:
       >>> import numpy as np
@@ -98,6 +102,8 @@ class LSPLM(OpLayer):
       l1, l21: penalties of the kernel, see `L21`; a row is all weights of one input.
       kernel_initializer: of [n, 2m]; zeros would leave all regions alike for ever.
       backend: taken by all layers of recops; no op runs in this one.
+
+    Defaults: regions=12, use_bias=True, l1=0.0, l21=0.0, kernel_initializer="glorot_uniform".
 
     Call: inputs [B, n], float, n static. Returns [B, 1] in the compute dtype.
 

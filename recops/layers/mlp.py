@@ -26,6 +26,8 @@ class Dice(OpLayer):
       alpha_initializer: of alpha, one a channel; alpha = 1 is the identity.
       backend: taken as in every layer; one gate has one implementation.
 
+    Defaults: epsilon=1e-09, momentum=0.99, alpha_initializer="zeros".
+
     Call: inputs [..., C], float; training; mask [...] bool, True = keep: the statistics skip what
     is masked, and there the output is 0. Returns the shape of the inputs in the compute dtype.
 
@@ -109,6 +111,9 @@ class MLP(OpLayer):
       kernel_initializer: as in `keras.layers.Dense`; each layer draws its own numbers.
       seed: of kernels and dropout.
       backend: taken as in every layer; matrix products are TensorFlow's.
+
+    Defaults: activation="relu", dropout=0.0, use_bn=False, l2=0.0, use_bias=True, residual=False,
+    kernel_initializer="glorot_uniform".
 
     Call: inputs [..., n], float; training; mask [...] bool, True = keep, which batch statistics
     respect. Returns [..., hidden_units[-1]] in the compute dtype.

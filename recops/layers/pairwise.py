@@ -22,6 +22,8 @@ class InnerProduct(OpLayer):
 
     Call: inputs [B, F, D], float, F >= 2. Returns [B, P] in the compute dtype, P = F(F-1)/2.
 
+    Source: Qu et al., Product-based Neural Networks, ICDM 2016.
+
     Example:
       >>> import numpy as np
       >>> InnerProduct()(np.ones((2, 4, 3), "float32")).shape
@@ -46,6 +48,8 @@ class PairwiseHadamard(OpLayer):
       backend: which backend runs; None leaves the choice to recops.
 
     Call: inputs [B, F, D], float, F >= 2. Returns [B, P, D] in the compute dtype.
+
+    Source: He & Chua, Neural Factorization Machines, SIGIR 2017, the summands of eq. 3.
 
     Example:
       >>> import numpy as np
@@ -72,6 +76,8 @@ class BiInteraction(OpLayer):
 
     Call: inputs [B, F, D], float, F >= 2. Returns [B, D] in the compute dtype.
 
+    Source: He & Chua, Neural Factorization Machines, SIGIR 2017, eq. 3 and 4.
+
     Example:
       >>> import numpy as np
       >>> BiInteraction()(np.ones((1, 3, 2), "float32")).numpy()
@@ -96,6 +102,8 @@ class FM(OpLayer):
       backend: which backend runs; None leaves the choice to recops.
 
     Call: inputs [B, F, D], float, F >= 2. Returns [B, 1] in the compute dtype.
+
+    Source: Rendle, Factorization Machines, ICDM 2010.
 
     Example:
       >>> import numpy as np
@@ -122,6 +130,8 @@ class FFM(OpLayer):
 
     Call: inputs [B, F, F, D], float, F >= 2; inputs[:, i, j] is field i's vector for use against
     field j. Returns [B, 1] in the compute dtype.
+
+    Source: Juan et al., Field-aware Factorization Machines, RecSys 2016, eq. 4.
 
     Example:
       >>> import numpy as np

@@ -25,6 +25,9 @@ class AttentionalPooling(OpLayer):
       bias_initializer, kernel_regularizer: as in `keras.layers.Dense`.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: attention_factor=8, return_weights=False, kernel_initializer="glorot_uniform",
+    bias_initializer="zeros".
+
     Call: inputs [B, F, D], float, F >= 2. Returns [B, D], or ([B, D], [B, P]), in the compute
     dtype.
 

@@ -45,13 +45,21 @@ class GRU(OpLayer):
 
     Args:
       units: H.
-      activation, recurrent_activation, use_bias, the initializers, regularizers and constraints,
-        dropout, recurrent_dropout, seed, return_sequences, return_state, go_backwards, stateful,
-        unroll, reset_after: as in `keras.layers.GRU`. `unroll` matters only step by step.
+      activation, recurrent_activation, use_bias, kernel_initializer, recurrent_initializer,
+        bias_initializer, kernel_regularizer, recurrent_regularizer, bias_regularizer,
+        activity_regularizer, kernel_constraint, recurrent_constraint, bias_constraint, dropout,
+        recurrent_dropout, seed, return_sequences, return_state, go_backwards, stateful, unroll,
+        reset_after: as in `keras.layers.GRU`. `unroll` matters only step by step.
       use_cudnn: taken and not needed.
       zero_output_for_mask: the output of a masked step is 0, not the last output again.
       implementation: as in `keras.layers.GRUCell`.
       backend: which backend runs the op; None leaves the choice to recops.
+
+    Defaults: activation="tanh", recurrent_activation="sigmoid", use_bias=True,
+    kernel_initializer="glorot_uniform", recurrent_initializer="orthogonal",
+    bias_initializer="zeros", dropout=0.0, recurrent_dropout=0.0, return_sequences=False,
+    return_state=False, go_backwards=False, stateful=False, unroll=False, reset_after=True,
+    use_cudnn="auto", zero_output_for_mask=False, implementation=2.
 
     Call: sequences [B, T, I], float; initial_state [B, H] or a list of it, None is zero; mask
     [B, T] bool, True = keep, in any pattern; training. Returns the last output [B, H] or all
@@ -253,12 +261,18 @@ class DynamicGRU(OpLayer):
         does. The TF1 cell that DIEN is written with applies it before.
       go_backwards: process the last step first; outputs stand in the order of processing.
       zero_output_for_mask: the output of a masked step is 0, not the last output again.
-      use_bias, the initializers and regularizers: as in `keras.layers.GRU`.
+      use_bias, kernel_initializer, recurrent_initializer, bias_initializer, kernel_regularizer,
+        recurrent_regularizer: as in `keras.layers.GRU`.
       backend: which backend runs; None leaves the choice to recops.
+
+    Defaults: gru_type="gru", augru_form="paper", return_sequences=True, return_state=False,
+    reset_after=False, go_backwards=False, zero_output_for_mask=True, use_bias=True,
+    kernel_initializer="glorot_uniform", recurrent_initializer="orthogonal",
+    bias_initializer="zeros".
 
     Call: x [B, T, I], float; attention [B, T] scores in [0, 1], for all types but "gru"; mask
     [B, T] bool, True = keep, in any pattern: a masked step copies the state; initial_state [B, H].
-    Returns outputs in the compute dtype, or (outputs, state) with `return_state`.
+    Returns outputs [B, T, H] in the compute dtype, or (outputs, state [B, H]) with `return_state`.
 
     Source: Cho et al., EMNLP 2014; Zhou et al., Deep Interest Evolution Network, AAAI 2019.
 

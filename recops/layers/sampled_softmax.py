@@ -35,8 +35,13 @@ class SampledSoftmax(OpLayer):
         there were, which is saved with the weights.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: sampler="log_uniform", distortion=0.75, remove_accidental_hits=True, use_bias=False,
+    embeddings_initializer="uniform".
+
     Call: inputs [B, D], float, and labels [B], int32 or int64; `sampled` as in the op, in place of
     a draw. Returns [B, 1], float32.
+
+    Source: Jean et al., On Using Very Large Target Vocabulary, ACL 2015.
 
     Example:
       >>> import numpy as np

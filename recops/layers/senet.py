@@ -29,6 +29,9 @@ class SENET(OpLayer):
       return_weights: also return the weights a, [B, F].
       backend: taken as in every layer; two products have one implementation.
 
+    Defaults: reduction_ratio=3, squeeze="mean", kernel_initializer="glorot_uniform",
+    return_weights=False.
+
     Call: inputs [B, F, D], float. Returns [B, F, D], or ([B, F, D], [B, F]), in the compute dtype.
 
     Numerics: 16-bit inputs are computed in float32 and rounded once.

@@ -103,6 +103,9 @@ class SessionExtractor(OpLayer):
       seed: of weights and dropout.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: num_heads=1, dropout=0.0, use_layer_norm=True, use_positional="bias", causal=False,
+    mask_diagonal=False.
+
     Call: sessions [B, K, T, D], float; mask [B, K, T] bool, True = keep, None keeps all; training.
     Returns [B, K, D] in the compute dtype; 0 for a session that keeps no step.
 

@@ -32,6 +32,10 @@ class SessionInterest(OpLayer):
       seed: of weights and dropout.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: num_heads=1, lstm_layers=2, res_layers=0, hidden_units=(80, 40), activation="sigmoid",
+    weight_normalization=True, dropout=0.0, use_layer_norm=True, use_positional="bias",
+    causal=False, mask_diagonal=False.
+
     Call: query [B, D] and sessions [B, K, T, D], float; mask [B, K, T] bool, True = keep, None
     keeps all; training. Returns [B, 2 D] in the compute dtype, 0 where all is masked.
 

@@ -32,6 +32,8 @@ class PositionalEncoding(OpLayer):
         None, nothing.
       backend: taken as in every layer; a sum has one implementation.
 
+    Defaults: scale="tokens".
+
     Call: inputs [B, T, D], float. Returns their shape in the compute dtype.
 
     Raises: ValueError for inputs longer than max_length.
@@ -245,6 +247,9 @@ class TransformerEncoder(_Block):
       seed: of kernels and dropout.
       backend: which backend runs; None leaves the choice to recops.
 
+    Defaults: num_heads=8, intermediate_dim=512, dropout=0.1, activation="relu", norm_first=False,
+    layer_norm_epsilon=1e-06, kernel_initializer="glorot_uniform".
+
     Call: inputs [B, T, D], float; mask [B, T] bool, True = keep, or the one that Keras carries with
     the inputs; training. Returns [B, T, D] in the compute dtype. What is masked, NaN included,
     reaches nothing that is kept.
@@ -286,14 +291,21 @@ class TransformerDecoder(_Block):
         x = LayerNorm(x + dropout(attention(x, encoded, encoded)))
         x = LayerNorm(x + dropout(W2 activation(W1 x + b1) + b2))
 
-    Args: as those of `TransformerEncoder`.
+    Args:
+      num_heads, intermediate_dim, dropout, activation, norm_first, layer_norm_epsilon,
+        kernel_initializer, seed, backend: as in `TransformerEncoder`.
+
+    Defaults: num_heads=8, intermediate_dim=512, dropout=0.1, activation="relu", norm_first=False,
+    layer_norm_epsilon=1e-06, kernel_initializer="glorot_uniform".
 
     Call: inputs [B, T, D]; encoded [B, S, n]; mask [B, T] and encoded_mask [B, S], bool, True =
     keep, or those that Keras carries with the two; training. Returns [B, T, D] in the compute
     dtype; a row with no encoded step that is kept attends to nothing. `start` and `step` decode
     step by step with the same weights, keeping keys and values.
 
-    Numerics, Source: as `TransformerEncoder`.
+    Numerics: as `TransformerEncoder`.
+
+    Source: Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 3.1.
 
     Example:
       >>> import numpy as np

@@ -15,6 +15,8 @@ def hit_rate_at_k(labels: Any, predictions: Any, k: int = 10) -> float:
       predictions: scores, [Q, N]; only their order within a list counts.
       k: 1 to N.
 
+    Defaults: k=10.
+
     Returns: a float in 0..1 over the lists with a relevant item. Among equal scores the relevant
       items come last, so that a constant score earns nothing by luck.
 
@@ -31,7 +33,12 @@ def hit_rate_at_k(labels: Any, predictions: Any, k: int = 10) -> float:
 def recall_at_k(labels: Any, predictions: Any, k: int = 10) -> float:
     """Share of a list's relevant items that are among its k best, averaged over the lists.
 
-    Arguments, ties and errors as in `hit_rate_at_k`.
+    Args:
+      labels, predictions, k: as in `hit_rate_at_k`, ties and errors too.
+
+    Defaults: k=10.
+
+    Returns: a float in 0..1 over the lists [Q] with a relevant item.
 
     Example:
       >>> recall_at_k([[0, 1, 1, 1]], [[0.9, 0.8, 0.7, 0.1]], k=2)
@@ -44,7 +51,12 @@ def recall_at_k(labels: Any, predictions: Any, k: int = 10) -> float:
 def mrr_at_k(labels: Any, predictions: Any, k: int = 10) -> float:
     """Mean over the lists of 1 / rank of the first relevant item, 0 where that is beyond k.
 
-    Arguments, ties and errors as in `hit_rate_at_k`.
+    Args:
+      labels, predictions, k: as in `hit_rate_at_k`, ties and errors too.
+
+    Defaults: k=10.
+
+    Returns: a float in 0..1 over the lists [Q] with a relevant item.
 
     Example:
       >>> mrr_at_k([[0, 1, 0], [1, 0, 0]], [[0.1, 0.9, 0.2], [0.1, 0.9, 0.2]], k=3)
@@ -60,8 +72,14 @@ def ndcg_at_k(labels: Any, predictions: Any, k: int = 10) -> float:
 
         DCG = sum over ranks r <= k of label / log2(r + 1),  divided by that of the best order
 
-    Arguments and errors as in `hit_rate_at_k`; labels are gains. Equal scores share the discounts
-    of their ranks, as in scikit-learn's `ndcg_score`, but lists without a gain do not count.
+    Args:
+      labels: gain of each candidate, [Q, N], 0 or more.
+      predictions, k: as in `hit_rate_at_k`, errors too.
+
+    Defaults: k=10.
+
+    Returns: a float in 0..1 over the lists with a gain. Equal scores share the discounts of their
+      ranks, as in scikit-learn's `ndcg_score`, but lists without a gain do not count.
 
     Example:
       >>> round(ndcg_at_k([[0, 1, 2]], [[0.9, 0.8, 0.7]], k=3), 4)

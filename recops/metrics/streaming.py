@@ -65,6 +65,8 @@ class HitRate(_Lists):
       k: 1 to N.
       name: `hit_rate_at_k` with the number by default.
 
+    Defaults: k=10.
+
     Call: y_true [Q, N], relevance of each candidate, above 0 is relevant; y_pred [Q, N] scores;
     sample_weight [Q] or [Q, 1] of each list. Gives a scalar, float64. Lists without a relevant item
     do not count. Among equal scores the relevant items come last.
@@ -98,6 +100,8 @@ class NDCG(_Lists):
     Args:
       k: 1 to N.
       name: `ndcg_at_k` with the number by default.
+
+    Defaults: k=10.
 
     Call: y_true [Q, N] gains of 0 or more; y_pred [Q, N] scores; sample_weight [Q] or [Q, 1] of
     each list. Gives a scalar, float64. Lists without a gain do not count. Equal scores share the

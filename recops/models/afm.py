@@ -53,6 +53,10 @@ def AFM(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: pooling="att", attention_factor=8, dropout=0.5, use_dnn=False, use_bn=True,
+    hidden_units=(128, 64), activation="relu", l1_linear=0.0, l2_linear=0.0, l2_attention=0.0,
+    l2_hidden=0.0, l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the first
     order's.
 

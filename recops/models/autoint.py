@@ -48,6 +48,10 @@ def AutoInt(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: num_layers=3, num_heads=2, head_dim=8, use_res=True, scaling=False,
+    embed_numeric=True, hidden_units=(), activation="relu", dropout=0.0, l2_attention=0.0,
+    l2_hidden=0.0, l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
     Raises: ValueError for fewer than two fields, contradicting features, or numbers that neither

@@ -49,6 +49,10 @@ def BST(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: num_blocks=1, num_heads=8, transformer_activation="leaky_relu", pooling="flatten",
+    hidden_units=(1024, 512, 256), activation="leaky_relu", use_bn=False, dropout=0.2,
+    l2_hidden=0.0, l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
     Raises: ValueError without a history, for one whose target is missing, or when num_heads does

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recops.losses import weighted_binary_crossentropy
+from recops.features import Feature, SequenceFeature
+from recops.losses import masked_crossentropy, weighted_binary_crossentropy
 from recops.models.afm import AFM
 from recops.models.autoint import AutoInt
 from recops.models.bst import BST
@@ -22,6 +23,7 @@ from recops.models.lsplm import LSPLM
 from recops.models.neuralcf import NeuralCF
 from recops.models.nfm import NFM
 from recops.models.pnn import PNN
+from recops.models.transformer import Transformer
 from recops.models.wide_deep import WideDeep
 from recops.models.xdeepfm import XDeepFM
 from recops.models.youtubednn_ranking import YoutubeDNNRanking
@@ -47,6 +49,8 @@ class Entry:
       task: task of the data sets of `recops.data` that has them.
       loss: for `compile`, where the task has none of its own.
 
+    Defaults: task="ranking", loss="binary_crossentropy".
+
     Example:
       >>> CATALOGUE["DIN"].task
       'sequence'
@@ -58,6 +62,22 @@ class Entry:
     needs: str
     task: str = "ranking"
     loss: Any = "binary_crossentropy"
+
+
+def _transformer(features: Sequence[Feature], **options: Any) -> Transformer:
+    """A Transformer of the features "source" and "target", as wide as their embeddings."""
+    found = {f.name: f for f in features if isinstance(f, SequenceFeature)}
+    if missing := sorted({"source", "target"} - set(found)):
+        raise ValueError(
+            f"Transformer: expected sequence features 'source' and 'target', got no {missing[0]!r}"
+        )
+    source, target = found["source"], found["target"]
+    sizes = {
+        "d_model": source.embedding_dim,
+        "max_length": max(source.max_length, target.max_length),
+    }
+    options = {"name": "Transformer", **sizes, **options}
+    return Transformer(source.vocabulary_size, target.vocabulary_size, **options)
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -132,6 +152,14 @@ CATALOGUE: dict[str, Entry] = {
             "Covington et al., Deep Neural Networks for YouTube Recommendations, RecSys 2016",
             "the sparse feature of the item; the user's, among them a history of items",
             "retrieval",
+        ),
+        Entry(
+            "Transformer",
+            _transformer,
+            "Vaswani et al., Attention Is All You Need, NeurIPS 2017",
+            "two sequences, source and target, whose largest id starts a target",
+            "next_click",
+            masked_crossentropy(label_smoothing=0.1),
         ),
     )
 }

@@ -39,6 +39,9 @@ def DCN(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: parameterization="vector", num_cross_layers=3, hidden_units=(256, 128, 64),
+    activation="relu", dropout=0.0, l2_cross=0.0, l2_hidden=0.0, l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
     Raises: ValueError for contradicting features.

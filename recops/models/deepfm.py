@@ -39,6 +39,9 @@ def DeepFM(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: hidden_units=(128, 64, 32), activation="relu", dropout=0.0, l2_linear=0.0,
+    l2_hidden=0.0, l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the deep part's.
 
     Raises: ValueError for fewer than two fields or contradicting features.

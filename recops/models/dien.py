@@ -44,9 +44,9 @@ def DIEN(
         target are pooled, histories in sessions are left out.
       gru_type: of the evolution, "augru", "agru", "aigru", or "gru" with attention after it.
       augru_form: of AUGRU, "paper" or "alibaba", the form of the authors' code, see `DynamicGRU`.
-      auxiliary_loss: add `auxiliary_weight` times the loss by which each interest tells the next
-        click from a sampled one. Without it sampled negatives are no input.
-      auxiliary_units, reduction: of that loss, as in `InterestExtractor`.
+      auxiliary_loss: add the loss by which each interest tells the next click from a sampled one.
+        Without it sampled negatives are no input.
+      auxiliary_weight, auxiliary_units, reduction: of that loss, as in `InterestExtractor`.
       attention_units, attention_activation: of the scores, as in `TargetAttention`.
       reset_after: of both GRUs, as in `DynamicGRU`.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
@@ -55,6 +55,11 @@ def DIEN(
         step.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
+
+    Defaults: gru_type="augru", augru_form="paper", auxiliary_loss=True, auxiliary_weight=1.0,
+    auxiliary_units=(100, 50), reduction="masked_mean", attention_units=(80, 40),
+    attention_activation="sigmoid", reset_after=False, hidden_units=(200, 80), activation="dice",
+    use_bn=True, dropout=0.0, l2_hidden=0.0, l2_embedding=0.0, task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 

@@ -44,6 +44,10 @@ def DIN(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: attention_units=(80, 40), attention_activation="sigmoid", weight_normalization=True,
+    hidden_units=(200, 80), activation="dice", use_bn=True, dropout=0.0, l2_hidden=0.0,
+    l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
     Raises: ValueError without a history, or for one whose target is missing.

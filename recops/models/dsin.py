@@ -54,6 +54,11 @@ def DSIN(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: num_heads=1, lstm_layers=2, res_layers=0, use_layer_norm=True, use_positional="bias",
+    causal=False, mask_diagonal=False, attention_units=(80, 40), attention_activation="sigmoid",
+    weight_normalization=True, hidden_units=(200, 80), activation="relu", use_bn=False, dropout=0.0,
+    l2_hidden=0.0, l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
     Raises: ValueError without a history in sessions, for one whose target is missing, or when

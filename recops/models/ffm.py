@@ -35,6 +35,8 @@ def FFM(
       task: "binary" or "regression".
       backend: of all layers. seed: of the initial weights.
 
+    Defaults: embedding_dim=8, l1_linear=0.0, l2_linear=0.0, l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
     Raises: ValueError for fewer than two fields or contradicting features.

@@ -49,6 +49,10 @@ def FiBiNET(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: bilinear_type="interaction", reduction_ratio=3, squeeze="mean", layer_norm=False,
+    use_linear=True, hidden_units=(128, 128), activation="relu", dropout=0.3, residual=False,
+    l1_linear=0.0, l2_linear=0.0, l2_hidden=0.0, l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
     Raises: ValueError for fewer than two fields, contradicting features or an unknown option.

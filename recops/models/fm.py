@@ -34,6 +34,8 @@ def FM(
       task: "binary" or "regression".
       backend: of all layers. seed: of the initial weights.
 
+    Defaults: l1_linear=0.0, l2_linear=0.0, l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
     Raises: ValueError for fewer than two fields or contradicting features.

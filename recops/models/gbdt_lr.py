@@ -62,6 +62,9 @@ class GBDTLR(ClassifierMixin, BaseEstimator):
         installed.
       random_state: of the split, the subsamples and the encoder.
 
+    Defaults: n_estimators=100, learning_rate=0.1, max_leaves=16, max_depth=6, min_samples_leaf=20,
+    subsample=1.0, lr_fraction=0.5, C=1.0, passthrough=False, booster="auto".
+
     Call: `fit(X, y, sample_weight=None)` with X [N, n] numbers and y [N] of two classes;
     `predict_proba(X)` [N, 2] float64, `decision_function(X)` [N] logits, `predict(X)` [N] classes,
     `apply(X)` [N, trees] leaf ids, `save(path)`, and `GBDTLR.load(path)`.

@@ -38,6 +38,8 @@ def LSPLM(
       task: "binary" or "regression", which has no sigmoid.
       backend: of all layers. seed: of initial weights.
 
+    Defaults: regions=12, l1=0.0, l2=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
     Raises: ValueError for contradicting features, or a name that none of them has.

@@ -41,6 +41,9 @@ def NeuralCF(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: user="user", item="item", mf_dim=8, hidden_units=(64, 32, 16), activation="relu",
+    dropout=0.0, l2_hidden=0.0, l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {user: ids, item: ids} to [B, 1] float32.
 
     Raises: ValueError where one of the two features is missing.

@@ -42,6 +42,9 @@ def NFM(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: hidden_units=(1024, 512, 256), activation="relu", use_bn=True, l1_linear=0.0,
+    l2_linear=0.0, l2_hidden=0.0, l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the first
     order's; the deep part ends without one.
 

@@ -48,6 +48,9 @@ def PNN(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: product="inner", pairs="upper", hidden_units=(256, 128, 64), activation="relu",
+    dropout=0.0, l2_hidden=0.0, l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
     Raises: ValueError for fewer than two fields, no hidden unit, contradicting features or an

@@ -34,6 +34,8 @@ class Transformer(keras.Model):
       seed: makes initial weights and dropout masks reproducible.
       backend: of all layers; None leaves the choice to recops.
 
+    Defaults: d_model=128, layers=4, heads=8, dff=512, max_length=40, dropout=0.1.
+
     Call: (source [B, S], target [B, T]), int, as a tuple or list or as a dict of "source" and
     "target"; training. Returns logits [B, T, target_vocabulary + 1], float32: those at step t see
     the whole source and target[:, :t + 1]. For training, the target goes in without its last id

@@ -44,6 +44,10 @@ def WideDeep(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: wide="linear", crosses=(), num_buckets=100000, hidden_units=(256, 128, 64),
+    activation="relu", dropout=0.0, l1_wide=0.0, l2_wide=0.0, l2_hidden=0.0, l2_embedding=0.0,
+    task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the wide part's.
 
     Raises: ValueError for contradicting features or crosses that name unfit ones.

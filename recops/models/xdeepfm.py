@@ -44,6 +44,10 @@ def XDeepFM(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: layer_size=(128, 128), split_half=False, cin_bias=False, hidden_units=(128, 128),
+    activation="relu", dropout=0.0, l1_linear=0.0, l2_linear=0.0, l2_cin=0.0, l2_hidden=0.0,
+    l2_embedding=0.0, task="binary".
+
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the first
     order's.
 

@@ -80,6 +80,9 @@ def YoutubeDNNRanking(
       task: "binary" or "regression", which has no `serving_model`.
       backend: of all layers. seed: of initial weights and dropout.
 
+    Defaults: hidden_units=(1024, 512, 256), activation="relu", dropout=0.0, l2_hidden=0.0,
+    l2_embedding=0.0, task="binary".
+
     Returns: RankingModel, a keras.Model from {feature name: values} to [B, 1] float32, with
     `serving_model`, also when it was reloaded.
 

@@ -90,6 +90,9 @@ def YoutubeDNNRetrieval(
       l2_hidden, l2_embedding: L2 penalties; that of the tables reads them whole in each step.
       backend: of all layers. seed: of initial weights, dropout and sampled items.
 
+    Defaults: item="item", activation="relu", output_activation="linear", dropout=0.0,
+    num_sampled=100, sampler="log_uniform", distortion=0.75, l2_hidden=0.0, l2_embedding=0.0.
+
     Returns: RetrievalModel, a keras.Model from {feature name: values} to [B, 1] float32, with
     `user_model` and `item_embeddings()`, also when it was reloaded.
 

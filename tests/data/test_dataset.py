@@ -27,6 +27,14 @@ def test_batches_cover_the_split_in_order(part):
     assert inputs["row"].dtype == "int32"
 
 
+def test_labels_may_be_sequences():
+    rows = Split({"row": np.arange(5)}, np.arange(15).reshape(5, 3), np.zeros(5))
+    for shuffle in (False, True):
+        for inputs, labels in rows.batches(2, shuffle=shuffle):
+            assert labels.shape[1:] == (3,)
+            assert (labels.numpy()[:, 1] == 3 * inputs["row"].numpy() + 1).all()
+
+
 def test_shuffle_is_a_function_of_seed_and_epoch(part):
     def seen(**options):
         return rows_seen(part.batches(4, shuffle=True, **options)).tolist()

@@ -270,7 +270,7 @@ def test_the_same_call_gives_the_same_data(data):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="'sequence', 'retrieval', 'leave_one_out', got 'rank'"):
+    with pytest.raises(ValueError, match="'retrieval', 'leave_one_out', 'next_click', got 'rank'"):
         movielens_100k("rank")
     with pytest.raises(ValueError, match="max_length must be 1 or more, got 0"):
         movielens_100k(max_length=0)

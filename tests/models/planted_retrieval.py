@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from recops.data import Dataset, Split
+from recops.data.movielens import MovieLens
+from recops.data.movielens_next_click import next_click as of_clicks
 from recops.features import DenseFeature, SequenceFeature, SparseFeature
 
 FILMS = 20
@@ -58,3 +60,18 @@ def leave_one_out() -> Dataset:
         groups = np.repeat(np.arange(users), 10)
         parts.append(Split({"user": user, "item": item}, first, groups))
     return Dataset(*parts, [SparseFeature("user", 12), ITEM], task="leave_one_out")
+
+
+def rings(clicks: int = 16, films: int = 11) -> MovieLens:
+    """Users who click films one after the other round a ring, and one with two clicks only."""
+    rows = [
+        (user, 100 + (3 * user + t) % films, 4, 60 * t)
+        for user in range(1, 25)
+        for t in range(clicks)
+    ]
+    return MovieLens((), (), np.array([*rows, (99, 100, 5, 1), (99, 101, 1, 2)]))
+
+
+def next_click() -> Dataset:
+    """The clicks of `rings`: of each film the next one is always the same."""
+    return of_clicks(rings(36, 48), max_length=8)

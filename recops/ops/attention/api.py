@@ -36,6 +36,8 @@ def multi_head_attention(
       scale: factor of the scores; None is 1 / sqrt(E).
       backend: "auto", "cpp", "xla" or "reference".
 
+    Defaults: causal=False.
+
     Returns: [B, T, N, E] in the dtype of `query`; 0 in a row that keeps no key.
 
     Raises: ValueError for a wrong rank, size or dtype; BackendError when a named backend cannot

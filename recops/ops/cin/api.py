@@ -81,6 +81,8 @@ def cin(
         the last layer's maps are all output.
       backend: "auto", "cpp", "xla" or "reference".
 
+    Defaults: split_half=False.
+
     Returns: [B, sum of the layers' outputs] in the dtype of `x`.
 
     Raises: ValueError for a wrong rank, size or dtype, no kernel, or an odd H_k that shall be

@@ -54,6 +54,9 @@ def dynamic_gru(
       zero_output_for_mask: the output of a masked step is 0, not the last output again.
       backend: "auto", "cpp", "xla" or "reference".
 
+    Defaults: gru_type="gru", augru_form="paper", reset_after=False, go_backwards=False,
+    zero_output_for_mask=False.
+
     Returns: (outputs [B, T, H], last state [B, H]) in the dtype of `x`. Before the first kept step
     outputs are 0, whatever the initial state, as in Keras.
 

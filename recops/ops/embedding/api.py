@@ -80,6 +80,8 @@ def embedding_bag(
       combiner: "mean", "sum" or "sqrtn".
       backend: "auto", "cpp", "xla" or "reference".
 
+    Defaults: combiner="mean".
+
     Returns: [B, D] in the dtype of `table`; 0 where nothing is kept or the weights sum to 0. The
     gradient of `table` is a tf.IndexedSlices outside jit_compile.
 

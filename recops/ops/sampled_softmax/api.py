@@ -56,6 +56,8 @@ def sampled_softmax(
         the draw a function of them, so a training step needs another each time.
       backend: "auto", "cpp", "xla" or "reference".
 
+    Defaults: sampler="log_uniform", distortion=0.75, remove_accidental_hits=True.
+
     Returns: [B] in the dtype of `inputs`. The gradients of `weights` and `biases` are
     tf.IndexedSlices outside jit_compile.
 
@@ -132,6 +134,8 @@ def in_batch_softmax(
       log_q: [B], log of the probability that item j is in a batch; None corrects nothing.
       temperature: above 0.
       backend: "auto", "cpp", "xla" or "reference".
+
+    Defaults: temperature=1.0.
 
     Returns: [B] in the dtype of `queries`.
 

@@ -42,6 +42,8 @@ def target_attention(
       normalize: softmax over the kept keys; False keeps the scores, with 0 at padding (the paper).
       backend: "auto", "cpp", "xla" or "reference".
 
+    Defaults: activation="sigmoid", normalize=True.
+
     Returns: (pooled [B, D], weights [B, T]) in the dtype of `query`; both have gradients. 0 in a
     row that keeps no key.
 
