@@ -16,12 +16,14 @@ from recops.features import DenseFeature, Feature, SequenceFeature, SparseFeatur
 from recops.runs import Run, check_vacant
 
 MODEL = "model.pkl"
-# Chosen by validation AUC on MovieLens 100K.
+# Chosen by validation AUC on MovieLens 100K: 0.7615, and 0.003 less with seven tenths of the rows
+# for the regression. What a user likes shows in a hundred rows or so, and each that grows trees is
+# lost to the regression.
 OPTIONS: dict[str, Any] = {
-    "n_estimators": 30,
-    "max_leaves": 8,
-    "lr_fraction": 0.8,
-    "C": 0.3,
+    "n_estimators": 60,
+    "max_leaves": 4,
+    "lr_fraction": 0.9,
+    "C": 0.6,
     "passthrough": True,
 }
 # What a training in epochs and steps takes, and this one does not.
@@ -31,7 +33,7 @@ _MOST_COLUMNS = 64
 
 
 def matrix(features: Sequence[Feature], inputs: Mapping[str, Any]) -> tuple[np.ndarray, list[int]]:
-    """Inputs of a data set as the columns that trees read, and which of these hold ids.
+    """Inputs of a data set as the columns that trees read, and which of these are no numbers.
 
     Args:
       features: of the data set.
@@ -45,21 +47,23 @@ def matrix(features: Sequence[Feature], inputs: Mapping[str, Any]) -> tuple[np.n
       >>> features = [SparseFeature("item", 9), SequenceFeature("genres", 3, max_length=2)]
       >>> x, ids = matrix(features, {"item": [7, 5], "genres": [[1, 3], [2, 0]]})
       >>> x.tolist(), ids
-      ([[7.0, 1.0, 0.0, 1.0], [5.0, 0.0, 1.0, 0.0]], [0])
+      ([[7.0, 1.0, 0.0, 1.0], [5.0, 0.0, 1.0, 0.0]], [0, 1, 2, 3])
     """
     columns: list[np.ndarray] = []
     ids: list[int] = []
     for feature in features:
         values = np.asarray(inputs[feature.name])
         rows = values.reshape(len(values), -1)
+        before = sum(column.shape[1] for column in columns)
         if isinstance(feature, SparseFeature):
-            ids.append(sum(column.shape[1] for column in columns))
+            ids.append(before)
         elif isinstance(feature, SequenceFeature):
             if feature.vocabulary_size > _MOST_COLUMNS:
                 rows = np.count_nonzero(rows, axis=1)[:, None]
             else:
                 kinds = np.arange(1, feature.vocabulary_size + 1)
                 rows = (rows[:, :, None] == kinds).sum(axis=1)
+                ids.extend(range(before, before + len(kinds)))
         else:
             assert isinstance(feature, DenseFeature)
         columns.append(rows.astype(np.float64))

@@ -55,7 +55,8 @@ class GBDTLR(ClassifierMixin, BaseEstimator):
         the same share of each class.
       C: inverse strength of the regression's L2 penalty, as in scikit-learn's LogisticRegression.
       categorical_features: columns of X that hold ids (user, item). Each becomes the id's smoothed
-        mean label by `TargetEncoder`, which takes that of a row from other rows than itself.
+        mean label by `TargetEncoder`, fitted on the rows of the trees and for each of these on
+        other rows than itself.
       passthrough: whether the regression sees these ids as well, one embedding an id, beside the
         leaves. The paper's sees leaves alone; where ids are many, trees cannot tell them all apart.
       booster: "lightgbm", "sklearn" (GradientBoostingClassifier), or "auto": LightGBM where it is
@@ -248,9 +249,14 @@ class GBDTLR(ClassifierMixin, BaseEstimator):
                 f"{list(self.categorical_features)}"
             )
         self._encoder = _target_encoder(random.randint(2**31 - 1))
-        encoded = self._encoder.fit_transform(X[:, self._columns], label)
+        # The labels of the regression's rows must not reach what it reads: the trees' inputs.
+        ids, grown = X[:, self._columns], self.tree_rows_
+        encoded = np.empty(ids.shape)
+        encoded[grown] = self._encoder.fit_transform(ids[grown], label[grown])
+        others = np.setdiff1d(np.arange(len(X)), grown)
+        encoded[others] = self._encoder.transform(ids[others])
         if self.passthrough:
-            self._known = list(self._encoder.categories_)
+            self._known = [np.unique(column) for column in ids[self.lr_rows_].T]
         return self._joined(X, encoded)
 
     def _embedded(self, leaves: np.ndarray, X: np.ndarray) -> np.ndarray:
