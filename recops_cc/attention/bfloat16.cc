@@ -63,7 +63,7 @@ void StackRows(const float* from, int64_t count, int64_t block, int64_t width, P
   for (int64_t s = 0; s < count; s += 2) {
     for (int64_t t = 0; t < width; t += L) {
       const Vec<float> below = s + 1 < count ? LoadVec(from + (s + 1) * block + t) : Vec<float>{};
-      _mm512_storeu_si512(to + s / 2 * block + t, PairUp(LoadVec(from + s * block + t), below));
+      StorePairs(to + s / 2 * block + t, PairUp(LoadVec(from + s * block + t), below));
     }
   }
 }

@@ -2,82 +2,16 @@
 // take such pairs, the softmax and every sum are float32.
 #pragma once
 
-#ifdef __AVX512BF16__
-#define RECOPS_BFLOAT16_PAIRS
+#include "../common/pairs.h"
+#include "heads.h"
 
-#include <immintrin.h>
+#ifdef RECOPS_BFLOAT16_PAIRS
 
 #include <cstring>
 
-#include "../common/math.h"
-#include "../common/numeric.h"
 #include "../common/transpose.h"
-#include "../common/vector.h"
-#include "heads.h"
 
 namespace recops::attention {
-
-// Two values as one lane: the first in the low half.
-using Pair = uint32_t;
-constexpr int64_t kPairs = 16;
-
-inline __m512i LoadPairs(const Pair* p) { return _mm512_loadu_si512(p); }
-
-// Vectors of floats as pairs (a[i], b[i]).
-inline __m512i PairUp(Vec<float> a, Vec<float> b) {
-  const auto low = (__m256i)_mm512_cvtneps_pbh((__m512)a);
-  const auto high = (__m256i)_mm512_cvtneps_pbh((__m512)b);
-  return _mm512_or_si512(_mm512_cvtepu16_epi32(low),
-                         _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
-}
-
-template <int R, int C>
-inline void PairBlock(int64_t k, const Pair* a, int64_t a_row, int64_t a_col, const Pair* b,
-                      int64_t b_row, float* c, int64_t c_row, bool add) {
-  __m512 sum[R][C];
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < C; ++v) {
-      sum[r][v] = add ? _mm512_loadu_ps(c + r * c_row + v * kPairs) : _mm512_setzero_ps();
-    }
-  }
-  for (int64_t i = 0; i < k; ++i) {
-    __m512bh right[C];
-    for (int v = 0; v < C; ++v) right[v] = (__m512bh)LoadPairs(b + i * b_row + v * kPairs);
-    for (int r = 0; r < R; ++r) {
-      const auto left = (__m512bh)_mm512_set1_epi32(static_cast<int>(a[r * a_row + i * a_col]));
-      for (int v = 0; v < C; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], left, right[v]);
-    }
-  }
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < C; ++v) _mm512_storeu_ps(c + r * c_row + v * kPairs, sum[r][v]);
-  }
-}
-
-template <int C>
-inline void PairColumns(int64_t m, int64_t k, const Pair* a, int64_t a_row, int64_t a_col,
-                        const Pair* b, int64_t b_row, float* c, int64_t c_row, bool add) {
-  int64_t i = 0;
-  for (; i + 8 <= m; i += 8) {
-    PairBlock<8, C>(k, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, add);
-  }
-  for (; i + 2 <= m; i += 2) {
-    PairBlock<2, C>(k, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, add);
-  }
-  if (i < m) PairBlock<1, C>(k, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, add);
-}
-
-// As MatMul: c[m, n] = a[m, 2k] b[2k, n] with both operands as pairs along 2k.
-inline void PairMatMul(int64_t m, int64_t n, int64_t k, const Pair* a, int64_t a_row, int64_t a_col,
-                       const Pair* b, int64_t b_row, float* c, int64_t c_row, bool add = false) {
-  int64_t j = 0;
-  for (; j + 3 * kPairs <= n; j += 3 * kPairs) {
-    PairColumns<3>(m, k, a, a_row, a_col, b + j, b_row, c + j, c_row, add);
-  }
-  for (; j + 2 * kPairs <= n; j += 2 * kPairs) {
-    PairColumns<2>(m, k, a, a_row, a_col, b + j, b_row, c + j, c_row, add);
-  }
-  if (j < n) PairColumns<1>(m, k, a, a_row, a_col, b + j, b_row, c + j, c_row, add);
-}
 
 // Vectors [rows, E] of one head in the two orders that products read.
 class PairedVectors {
@@ -96,15 +30,11 @@ class PairedVectors {
       for (int64_t e = n_.dim; e < padded_; ++e) to[e].bits = 0;
     }
     if (count % 2 == 1) std::memset(rows_ + count * stride(), 0, stride() * sizeof(Pair));
-    const auto* values = reinterpret_cast<const char*>(rows_.get());
+    const auto* values = reinterpret_cast<const bfloat16*>(rows_.get());
     for (int64_t i = 0; i < count; i += 2) {
       for (int64_t e = 0; e < padded_; e += kPairs) {
-        const auto* at = reinterpret_cast<const __m256i*>(values + (i * padded_ + e) * 2);
-        const auto* below = reinterpret_cast<const __m256i*>(values + ((i + 1) * padded_ + e) * 2);
-        const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at));
-        const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(below));
-        _mm512_storeu_si512(stacked_ + i / 2 * padded_ + e,
-                            _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+        const bfloat16* at = values + i * padded_ + e;
+        StorePairs(stacked_ + i / 2 * padded_ + e, PairUp(at, at + padded_));
       }
     }
   }
@@ -143,4 +73,4 @@ class PairedVectors {
 
 }  // namespace recops::attention
 
-#endif  // __AVX512BF16__
+#endif  // RECOPS_BFLOAT16_PAIRS

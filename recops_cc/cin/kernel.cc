@@ -1,51 +1,23 @@
 // One layer of a compressed interaction network: the products of all maps with all fields, times a
-// kernel. A column is one dimension of one row of the batch; a block of columns makes its products a
-// part at a time in the cache, where they are multiplied at once. Backward the parts are made again.
+// kernel. A column is one dimension of one row of the batch; a block of columns makes its products
+// a part at a time in the cache, where they are multiplied at once. Backward the parts are made
+// again.
+#include <type_traits>
 #include <vector>
 
-#include "../common/numeric.h"
 #include "../common/rooms.h"
-#include "../common/vector.h"
+#include "bfloat16.h"
+#include "columns.h"
 
 namespace recops {
 namespace {
 
-constexpr int64_t kGroups = 2;    // groups of columns a block, to read the kernel less often
+using namespace cin;
+
+constexpr int64_t kGroups = 2;  // groups of columns a block, to read the kernel less often
 // Products a part: what is made of them for a group's columns shall stay in the caches beside the
 // rest, of which there is more in the backward.
 constexpr int64_t kForwardPart = 192, kBackwardPart = 96;
-constexpr int64_t kSumParts = 8;  // sums of the kernel's gradient: each is as large as the kernel
-
-// Columns of a group, as many as MatMul takes at once.
-template <typename A>
-constexpr int64_t kColumns = 4 * kLanes<A>;
-
-// The sizes of a call and the products' order: maps h, then fields f. Where the maps are the fields
-// themselves, (h, f) and (f, h) are one product.
-template <typename T>
-struct Sizes {
-  using A = Wide<T>;
-
-  Sizes(const Dims& x0, const Dims& xk, const Dims& kernel, bool itself)
-      : rows(x0[0]),
-        fields(x0[1]),
-        dim(x0[2]),
-        before(xk[1]),
-        maps(kernel[0]),
-        stride(Padded<A>(maps)),
-        itself(itself) {
-    for (int64_t h = 0; h < before; ++h) {
-      for (int64_t f = itself ? h : 0; f < fields; ++f) pairs.emplace_back(h, f);
-    }
-  }
-
-  int64_t products() const { return static_cast<int64_t>(pairs.size()); }
-  int64_t columns() const { return rows * dim; }
-
-  int64_t rows, fields, dim, before, maps, stride;
-  bool itself;
-  std::vector<std::pair<int32_t, int32_t>> pairs;
-};
 
 // The kernel with a row a product, [products, stride].
 template <typename T>
@@ -71,63 +43,6 @@ Scratch<Wide<T>> Turned(const Call& call, const Sizes<T>& s, const T* kernel) {
   return turned;
 }
 
-// The inverse: the kernel's gradient from a row a product.
-template <typename T>
-void TurnBack(const Call& call, const Sizes<T>& s, const Wide<T>* turned, T* kernel) {
-  using A = Wide<T>;
-  const int64_t all = s.before * s.fields;
-  call.parallel(s.maps, 16, [&](int64_t begin, int64_t end) {
-    Scratch<A> wide(ScratchSize<T>(all));
-    for (int64_t o = begin; o < end; ++o) {
-      A* row = Target(kernel + o * all, wide.get());
-      for (int64_t p = 0; p < s.products(); ++p) {
-        const auto [h, f] = s.pairs[p];
-        row[h * s.fields + f] = turned[p * s.stride + o];
-        if (s.itself) row[f * s.fields + h] = turned[p * s.stride + o];
-      }
-      Store(row, kernel + o * all, all);
-    }
-  });
-}
-
-// Calls f(row, dimension, column of the group, count) for runs of a group's columns in one row.
-template <typename F>
-void ByRuns(int64_t begin, int64_t count, int64_t dim, const F& f) {
-  for (int64_t c = 0; c < count;) {
-    const int64_t row = (begin + c) / dim, d = (begin + c) % dim;
-    const int64_t run = std::min(dim - d, count - c);
-    f(row, d, c, run);
-    c += run;
-  }
-}
-
-// A group's columns of a tensor [B, n, D], as [n, kColumns]; those beyond `count` are zero.
-template <typename T>
-void ReadGroup(const T* from, int64_t n, int64_t dim, int64_t begin, int64_t count, Wide<T>* to) {
-  using A = Wide<T>;
-  constexpr int64_t C = kColumns<A>;
-  if (count < C) std::memset(to, 0, n * C * sizeof(A));
-  ByRuns(begin, count, dim, [&](int64_t row, int64_t d, int64_t c, int64_t run) {
-    const T* source = from + row * n * dim + d;
-    for (int64_t i = 0; i < n; ++i) {
-      if constexpr (kNarrow<T>) {
-        Widen(source + i * dim, to + i * C + c, run);
-      } else {
-        std::memcpy(to + i * C + c, source + i * dim, run * sizeof(A));
-      }
-    }
-  });
-}
-
-template <typename T>
-void WriteGroup(const Wide<T>* from, int64_t n, int64_t dim, int64_t begin, int64_t count, T* to) {
-  constexpr int64_t C = kColumns<Wide<T>>;
-  ByRuns(begin, count, dim, [&](int64_t row, int64_t d, int64_t c, int64_t run) {
-    T* target = to + row * n * dim + d;
-    for (int64_t i = 0; i < n; ++i) Store(from + i * C + c, target + i * dim, run);
-  });
-}
-
 // The products `first` to `last` of a group's columns.
 template <typename T>
 void Multiply(const Sizes<T>& s, int64_t first, int64_t last, const Wide<T>* x0, const Wide<T>* xk,
@@ -142,38 +57,10 @@ void Multiply(const Sizes<T>& s, int64_t first, int64_t last, const Wide<T>* x0,
   }
 }
 
-// From the gradients of those products to those of maps and fields.
-template <typename T>
-void MultiplyBack(const Sizes<T>& s, int64_t first, int64_t last, const Wide<T>* dproducts,
-                  const Wide<T>* x0, const Wide<T>* xk, Wide<T>* dx0, Wide<T>* dxk) {
-  using A = Wide<T>;
-  constexpr int64_t C = kColumns<A>, L = kLanes<A>;
-  for (int64_t p = first; p < last;) {
-    const int64_t h = s.pairs[p].first;
-    const A* map = xk + h * C;
-    int64_t end = p;
-    while (end < last && s.pairs[end].first == h) ++end;
-    for (int64_t c = 0; c < C; c += L) {
-      const Vec<A> own = LoadVec(map + c);
-      const A* gradient = dproducts + (p - first) * C + c;
-      const int64_t field = s.pairs[p].second * C + c;
-      Vec<A> sum{};
-      for (int64_t i = 0; i < (end - p) * C; i += C) {
-        const Vec<A> g = LoadVec(gradient + i);
-        sum += g * LoadVec(x0 + field + i);
-        StoreVec(dx0 + field + i, LoadVec(dx0 + field + i) + g * own);
-      }
-      // Where maps are fields both gradients go to the same place.
-      A* to = dxk + h * C + c;
-      StoreVec(to, LoadVec(to) + sum);
-    }
-    p = end;
-  }
-}
-
 template <typename T>
 void Compress(const Call& call) {
   using A = Wide<T>;
+  if (std::is_same_v<T, bfloat16> && PairedCompress(call)) return;
   constexpr int64_t C = kColumns<A>;
   const Sizes<T> s(call.inputs[0].dims, call.inputs[1].dims, call.inputs[2].dims, call.options[0]);
   Scratch<A> kernel = Turned(call, s, call.in<T>(2));
@@ -211,11 +98,7 @@ class CompressBackward {
   static constexpr int64_t C = kColumns<A>;
 
   CompressBackward(const Call& call, const Sizes<T>& s, const A* kernel, A* dkernel)
-      : call_(call),
-        s_(s),
-        kernel_(kernel),
-        dkernel_(dkernel),
-        products_(kBackwardPart * C) {
+      : call_(call), s_(s), kernel_(kernel), dkernel_(dkernel), products_(kBackwardPart * C) {
     for (int64_t g = 0; g < kGroups; ++g) groups_.emplace_back(s);
   }
 
@@ -279,14 +162,12 @@ class CompressBackward {
 template <typename T>
 void CompressGrad(const Call& call) {
   using A = Wide<T>;
+  if (std::is_same_v<T, bfloat16> && PairedCompressGrad(call)) return;
   constexpr int64_t kBlock = kGroups * kColumns<A>;
   const Sizes<T> s(call.inputs[0].dims, call.inputs[1].dims, call.inputs[2].dims, call.options[0]);
   const int64_t size = s.products() * s.stride;
   Scratch<A> kernel = Turned(call, s, call.in<T>(2)), dkernel(size);
-  // Whole blocks a part.
-  const int64_t blocks = (s.columns() + kBlock - 1) / kBlock;
-  const int64_t least = (blocks + kSumParts - 1) / kSumParts * kBlock;
-  SumOverRows(call, s.columns(), least, size, dkernel.get(),
+  SumOverRows(call, s.columns(), ColumnsToSum(s.columns(), kBlock), size, dkernel.get(),
               [&](int64_t begin, int64_t end, A* sums) {
                 CompressBackward<T> backward(call, s, kernel, sums);
                 for (int64_t n = begin; n < end; n += kBlock) {

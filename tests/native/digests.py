@@ -1,4 +1,4 @@
-"""Prints a digest of the values and gradients of every native op, in a graph and under jit.
+"""Prints a digest of the values and gradients of every native op, in a graph and under jit, in bfloat16 too.
 
 python -m tests.native.digests THREADS
 """
@@ -22,13 +22,13 @@ def main(threads: int) -> None:
     for case in testing.cases("smoke"):
         if not benchmark.takes(case, "cpp"):
             continue
-        for mode in ("graph", "jit"):
-            fn, arrays = testing.public(case, "cpp"), case.arrays("float32")
+        for dtype, mode in (("float32", "graph"), ("float32", "jit"), ("bfloat16", "graph")):
+            fn, arrays = testing.public(case, "cpp"), case.arrays(dtype)
             values, gradients = testing.run(fn, arrays, mode, constant=case.constant)
             digest = hashlib.sha256()
             for array in [*values, *gradients]:
                 digest.update(array.tobytes())
-            found[f"{case.op} {case.name} {mode}"] = digest.hexdigest()
+            found[f"{case.op} {case.name} {dtype} {mode}"] = digest.hexdigest()
     print(json.dumps(found))
 
 

@@ -84,16 +84,59 @@ def test_native_sizes_that_fill_no_group_of_columns_or_products(
         np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-5 * np.abs(plain).max())
 
 
+@pytest.mark.parametrize(
+    "shape", [(5, 26, 7, 33, 3), (150, 2, 1, 1, 1), (9, 15, 14, 17, 16), (20, 25, 9, 128, 8)]
+)
+@pytest.mark.parametrize("itself", [False, True])
+def test_native_bfloat16_rounds_products_and_sums_in_float32(
+    shape: tuple[int, ...], itself: bool
+) -> None:
+    """Against float32 on the same values: no error grows with the number of products."""
+    b, f, before, maps, d = shape
+    made = _inputs(b, f, f if itself else before, maps, d)
+    narrow = [tf.cast(a, tf.bfloat16) for a in made]
+    cotangent = tf.cast(np.random.default_rng(6).normal(size=(b, maps, d)), tf.bfloat16)
+    got = []
+    for backend, dtype in (("cpp", tf.bfloat16), ("reference", tf.float32)):
+        x0, xk, kernel = (tf.cast(a, dtype) for a in narrow)
+        watched = [x0, kernel] if itself else [x0, xk, kernel]
+        with tf.GradientTape() as tape:
+            tape.watch(watched)
+            y = ops.compressed_interaction(x0, x0 if itself else xk, kernel, backend=backend)
+        gradients = tape.gradient(y, watched, tf.cast(cotangent, dtype))
+        got.append([tf.cast(t, tf.float32).numpy() for t in (y, *gradients)])
+    for fast, plain in zip(*got):
+        np.testing.assert_allclose(fast, plain, rtol=0, atol=2.0**-7 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("itself", [False, True])
+def test_native_rows_that_are_not_a_number_spoil_no_others(dtype: str, itself: bool) -> None:
+    rows = 9  # of 16 columns: one block with an empty end
+    x0, xk, kernel = _inputs(rows, 5, 5, 3, 16)
+    x0[4], xk[4] = np.nan, np.inf
+    inputs = [tf.cast(a, dtype) for a in (x0, xk, kernel)]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        second = inputs[0] if itself else inputs[1]
+        y = ops.compressed_interaction(inputs[0], second, inputs[2], backend="cpp")
+    dx0 = tape.gradient(y, inputs[0])
+    for result in (y, dx0):
+        finite = np.isfinite(tf.cast(result, tf.float32).numpy()).all(axis=(1, 2))
+        assert finite.tolist() == [row != 4 for row in range(rows)]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_empty_batch(backend: str) -> None:
-    x0, xk, kernel = (tf.constant(a) for a in _inputs(0, 3, 2, 4, 5))
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_empty_batch(backend: str, dtype: str) -> None:
+    x0, xk, kernel = (tf.cast(a, dtype) for a in _inputs(0, 3, 2, 4, 5))
     with tf.GradientTape() as tape:
         tape.watch([x0, kernel])
         y = ops.compressed_interaction(x0, xk, kernel, backend=backend)
     assert y.shape == (0, 4, 5)
     dx, dkernel = tape.gradient(y, [x0, kernel])
     assert dx.shape == (0, 3, 5)
-    assert not np.any(dkernel)
+    assert not np.any(tf.cast(dkernel, tf.float32))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
