@@ -1,5 +1,6 @@
 // Registers every native op with TensorFlow, and its CPU kernel for graphs and eager calls.
 #include "common/engine.h"
+#include "common/pages.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
@@ -111,6 +112,7 @@ class NativeOp : public tf::OpKernel {
                               std::vector<tf::int64>(outputs[i].begin(), outputs[i].end()), &shape));
         tf::Tensor* output = nullptr;
         OP_REQUIRES_OK(c, c->allocate_output(i, shape, &output));
+        PreferLargePages(output->data(), output->TotalBytes());
         call.outputs.push_back(BufferOf(*output));
       }
       call.options = options_;

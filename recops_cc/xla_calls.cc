@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/engine.h"
+#include "common/pages.h"
 #include "tensorflow/compiler/tf2xla/type_util.h"
 #include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
 #include "tensorflow/compiler/tf2xla/xla_op_registry.h"
@@ -68,7 +69,9 @@ ffi::Error Run(ffi::ThreadPool pool, ffi::RemainingArgs arguments, ffi::Remainin
       call.inputs.push_back(BufferOf(arguments.get<ffi::AnyBuffer>(i).value()));
     }
     for (size_t i = 0; i < results.size(); ++i) {
-      call.outputs.push_back(BufferOf(*results.get<ffi::AnyBuffer>(i).value()));
+      const ffi::AnyBuffer result = *results.get<ffi::AnyBuffer>(i).value();
+      PreferLargePages(result.untyped_data(), result.size_bytes());
+      call.outputs.push_back(BufferOf(result));
     }
     call.options.assign(options->begin(), options->end());
     // The last one says nothing: an empty array of the dictionary has no type.
