@@ -1,13 +1,16 @@
 """Accuracy of models, model x seed, into docs/accuracy.md and the README.
 
     python bench/accuracy.py [MODEL ...] [--data NAME|READER:PATH] [--seeds 0 1 2] [--peers]
+    python bench/accuracy.py [MODEL ...] --time
     python bench/accuracy.py --readme
 
 Each finished training is a line of --rows; what stands there already is not trained again, so that
 a run which was stopped goes on where it was. The tables are made from all lines: MovieLens 100K's
 in the document, that of any other data on the terminal. --peers also trains the models of the other
 libraries that are installed (`make peers`), on the same splits; their lines become columns.
---readme trains nothing and writes the README's table of all models.
+--time trains three epochs of each model that has lines, on a machine that does nothing else, and
+notes the seconds of an epoch in these. --readme trains nothing and writes the README's table of all
+models.
 """
 
 from __future__ import annotations
@@ -120,6 +123,26 @@ def compare(names: Sequence[str], seeds: Sequence[int], path: Path, data: str = 
                 print(json.dumps(row), flush=True)
 
 
+def time_epochs(names: Sequence[str], path: Path, data: str = MOVIELENS) -> None:
+    """Seconds of an epoch, the first left out, and parameters: into the lines of each model."""
+    for name in names:
+        if name in ESTIMATORS:  # which are not trained in epochs
+            continue
+        result = train_named(name, data, epochs=3, seed=0, verbose=0)
+        found = {
+            "seconds_per_epoch": statistics.median(e["seconds"] for e in result.epochs[1:]),
+            "parameters": result.model.count_params(),
+        }
+        rows = [
+            row | found
+            if (row.get("peer"), row["model"], row.get("data", MOVIELENS)) == (None, name, data)
+            else row
+            for row in read(path)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        print(name, json.dumps(found), flush=True)
+
+
 def trainable(data: str) -> list[str]:
     """The models whose task a data set has."""
     has: dict[str, bool] = {}
@@ -151,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--doc", type=Path, default=ROOT.parent / "docs" / "accuracy.md")
     parser.add_argument("--json", type=Path, help="write means and deviations to this file")
     parser.add_argument("--peers", action="store_true", help="train installed peers as well")
+    parser.add_argument("--time", action="store_true", help="note the seconds of an epoch alone")
     parser.add_argument(
         "--readme",
         type=Path,
@@ -166,6 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         parser.error(f"expected models among {', '.join(MODELS)}, got {', '.join(unknown)}")
     names = options.models or trainable(options.data)
+    if options.time:
+        time_epochs(names, options.rows, options.data)
+        return
     train(names, options.seeds, options.rows, options.data)
     if options.peers:
         if not accuracy_peers.installed():

@@ -156,6 +156,19 @@ def test_trees_have_a_row_without_parameters(bench, tmp_path, monkeypatch):
     assert "| GBDTLR | He et al." in accuracy.readme(rows)
 
 
+def test_the_seconds_of_an_epoch_come_into_all_lines_of_a_model(bench, tmp_path, monkeypatch):
+    accuracy = bench("accuracy")
+    monkeypatch.setitem(sys.modules["recops.training"].DATA, "movielens-100k", dataset)
+    rows = tmp_path / "rows.jsonl"
+    kept = [row("FM", 0.7, seed=0), row("FM", 0.7, seed=0, peer="other"), row("FFM", 0.7, seed=0)]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    accuracy.main(["FM", "GBDTLR", "--time", "--rows", str(rows)])
+    timed, *others = accuracy.read(rows)
+    assert timed.pop("seconds_per_epoch") > 0
+    assert timed.pop("parameters") > 0
+    assert [timed, *others] == kept
+
+
 def test_data_of_ones_own_trains_the_models_whose_task_it_has(bench, tmp_path):
     rng = np.random.default_rng(0)
     lines = [

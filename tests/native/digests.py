@@ -1,4 +1,4 @@
-"""Prints a digest of the values and gradients of every native op, in a graph and under jit, in bfloat16 too.
+"""Prints digests of every native op's values and gradients: graph, jit, and bfloat16 too.
 
 python -m tests.native.digests THREADS
 """
