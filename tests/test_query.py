@@ -178,7 +178,7 @@ def test_lists_of_other_sizes_and_lost_predictions_are_refused():
     with pytest.raises(ValueError, match="90 of 90 predictions are not finite"):
         evaluation.recall(lost, data, data.test)
     other = Dataset(data.train, data.validation, data.test, FEATURES, task="guess")
-    with pytest.raises(ValueError, match="task must be one of ranking, retrieval, next_click, leave_one_out"):
+    with pytest.raises(ValueError, match="one of ranking, retrieval, next_click, leave_one_out"):
         evaluation.judgement(other)
 
 
