@@ -9,8 +9,8 @@ namespace recops {
 namespace {
 
 // Rows a block, multiples of six as MatMul takes them. Forward, more rows would have more pages
-// written in turns than memory likes; backward, fewer would read the matrices too often.
-constexpr int64_t kForwardRows = 12, kBackwardRows = 24;
+// written in turns than memory likes.
+constexpr int64_t kForwardRows = 12;
 
 int64_t Pairs(int64_t fields) { return fields * (fields - 1) / 2; }
 
@@ -40,6 +40,9 @@ struct Sizes {
   // Matrices of a left field, at most.
   int64_t most;
 
+  // Rows a block of the backward: few, so that they and their gradients stay in the first cache, but
+  // where each pair has a matrix, more, since each block reads them all.
+  int64_t BackwardRows() const { return kind == kInteraction ? 24 : 12; }
   // How many matrices left field i has, and the number of its first.
   int64_t Many(int64_t i) const { return kind == kInteraction ? fields - 1 - i : 1; }
   int64_t First(int64_t i) const {
@@ -195,10 +198,10 @@ class InteractBackward {
         s_(s),
         kernel_(kernel),
         dkernel_(dkernel),
-        x_(s, kBackwardRows),
-        dx_(s, kBackwardRows),
-        turned_(kBackwardRows * s.most * s.stride),
-        dturned_(kBackwardRows * s.most * s.stride),
+        x_(s, s.BackwardRows()),
+        dx_(s, s.BackwardRows()),
+        turned_(s.BackwardRows() * s.most * s.stride),
+        dturned_(s.BackwardRows() * s.most * s.stride),
         scratch_(s.stride) {
     std::memset(scratch_.get(), 0, s.stride * sizeof(A));
   }
@@ -282,11 +285,10 @@ void InteractGrad(const Call& call) {
   Kernel<T> kernel(s, call.in<T>(1), true);
   const int64_t size = s.matrices * s.dim * s.stride;
   Scratch<A> total(size), wide(ScratchSize<T>(s.dim * s.dim));
-  SumOverRows(call, s.rows, kBackwardRows, size, total.get(), [&](int64_t begin, int64_t end, A* sums) {
+  const int64_t block = s.BackwardRows();
+  SumOverRows(call, s.rows, block, size, total.get(), [&](int64_t begin, int64_t end, A* sums) {
     InteractBackward<T> backward(call, s, kernel, sums);
-    for (int64_t b = begin; b < end; b += kBackwardRows) {
-      backward.Rows(b, std::min(kBackwardRows, end - b));
-    }
+    for (int64_t b = begin; b < end; b += block) backward.Rows(b, std::min(block, end - b));
   });
   Kernel<T>::ForMatrices(s, [&](int64_t m, int64_t at, int64_t columns) {
     T* to = call.out<T>(1) + m * s.dim * s.dim;
