@@ -1,6 +1,7 @@
 """Encoder: ids from 1 by falling count, 0 for what train lacks, whatever form the columns have."""
 
 import json
+import time
 from collections import Counter
 
 import numpy as np
@@ -223,3 +224,16 @@ def test_embedding_dim_of_a_factor_and_by_an_encoder():
 def test_embedding_dim_out_of_range(arguments, reason):
     with pytest.raises(ValueError, match=reason):
         embedding_dim(*arguments)
+
+
+def test_a_million_rows_take_seconds():
+    random = np.random.default_rng(0)
+    users = random.zipf(1.3, 1_000_000) % 200_000
+    data = pd.DataFrame({"user": users, "city": np.char.add("c", (users % 5000).astype(str))})
+    data["city"] = data["city"].astype(object)
+    begun = time.perf_counter()
+    ids = Encoder(min_count=2).fit_transform(data)
+    seconds = time.perf_counter() - begun
+    assert ids["user"].max() < len(np.unique(users))
+    # About one second on two cores; the bound leaves room for a busy machine.
+    assert seconds < 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from recops import benchmark, ops
-from recops._core import dispatch
+from recops._core import dispatch, native
 from recops._core.cases import Case
 from tests import testing
 
@@ -44,6 +45,19 @@ def _plain_errors(op: str, name: str, dtype: str) -> dict[str, list[float]]:
     }
 
 
+@functools.cache
+def _refusal_in(mode: str) -> str | None:
+    """What the native kernels say where the TensorFlow here cannot call them in a mode."""
+    said: list[str | None] = []
+
+    def ask() -> tf.Tensor:
+        said.append(native.why_not())
+        return tf.zeros([])
+
+    (tf.function(ask, jit_compile=True) if mode == "jit" else ask)()
+    return said[0]
+
+
 @pytest.mark.parametrize(("case", "backend", "dtype", "mode"), PARAMETERS)
 def test_value_and_gradient(
     case: Case, backend: str, dtype: str, mode: str, monkeypatch: pytest.MonkeyPatch
@@ -55,9 +69,14 @@ def test_value_and_gradient(
     monkeypatch.setattr(module, case.op, lambda *a: ran.append(backend) or kernel(*a))
 
     want = testing.expected(case.op, case.name, dtype)
-    got = testing.run(
-        testing.public(case, backend), case.arrays(dtype), mode, want[0], case.constant
+    call = functools.partial(
+        testing.run, testing.public(case, backend), case.arrays(dtype), mode, want[0], case.constant
     )
+    if backend == "cpp" and (reason := _refusal_in(mode)):
+        with pytest.raises(dispatch.BackendError, match=re.escape(reason)):
+            call()
+        return
+    got = call()
 
     assert ran, f"{backend} was asked for but did not run"
     plain = _plain_errors(case.op, case.name, dtype) if dtype in testing.ROUNDING else {}
