@@ -25,9 +25,9 @@ def main(source: str) -> None:
     labels = tf.constant(arrays.pop("labels"))
     inputs = {name: tf.constant(values) for name, values in arrays.items()}
     columns = [column(feature) for feature in asked["features"]]
-    # PNN has no first order, and so one list of columns; AutoInt's is empty, as in its paper.
-    first: dict[str, tuple[list, ...]] = {"PNN": (), "AutoInt": ([],)}
-    lists = (*first.get(asked["model"], (columns,)), columns)
+    # PNN has no first order, and so one list of columns. AutoInt's should be empty, but then its
+    # output of one row is added to one of many, which the Keras of this environment refuses.
+    lists = (columns,) if asked["model"] == "PNN" else (columns, columns)
     model = getattr(models, asked["model"])(*lists, **asked["options"])
     model.compile(tf.keras.optimizers.Adam(1e-3), "binary_crossentropy")
     say(
