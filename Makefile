@@ -14,6 +14,8 @@ JAX_RUN := jax[cuda13]>=0.10,<0.13
 # DeepCTR needs the Keras of TensorFlow 2.15, which wants Python 3.9 to 3.11.
 PEERS_PYTHON ?= python3.11
 PEERS_VENV := .venv-peers
+# FuxiCTR is of PyTorch, and takes any Python from 3.10.
+FUXICTR_VENV := .venv-fuxictr
 
 .PHONY: demo test bench lifecycle sanitize lint install peers gpu-export gpu-report gpu-run clean
 
@@ -48,7 +50,7 @@ gpu-run: gpu-export $(GPU_VENV)/.installed
 	$(BIN)/python bench/gpu/report.py
 
 # Other libraries to compare accuracies with: bench/accuracy.py --peers.
-peers: $(PEERS_VENV)/.installed
+peers: $(PEERS_VENV)/.installed $(FUXICTR_VENV)/.installed
 
 # The kernels under AddressSanitizer and UBSan in their contract tests, and the scheduler under
 # ThreadSanitizer. TensorFlow itself has none of them, hence the preloading; what XLA calls shares
@@ -91,5 +93,13 @@ $(PEERS_VENV)/.installed: Makefile
 	$(PEERS_VENV)/bin/python -m pip install --quiet "deepctr==0.9.4" "tensorflow-cpu==2.15.*" scikit-learn
 	touch $@
 
+# PyTorch first: FuxiCTR imports it and does not ask for it.
+$(FUXICTR_VENV)/.installed: Makefile
+	$(PYTHON) -m venv $(FUXICTR_VENV)
+	$(FUXICTR_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(FUXICTR_VENV)/bin/python -m pip install --quiet "torch==2.13.0"
+	$(FUXICTR_VENV)/bin/python -m pip install --quiet "fuxictr==2.3.10"
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(GPU_VENV) $(PEERS_VENV) build dist demo *.egg-info
+	rm -rf $(VENV) $(GPU_VENV) $(PEERS_VENV) $(FUXICTR_VENV) build dist demo *.egg-info

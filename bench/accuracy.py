@@ -115,7 +115,7 @@ def compare(names: Sequence[str], seeds: Sequence[int], path: Path, data: str = 
                     "peer": peer.name,
                     "model": name,
                     "data": data,
-                    "task": "ranking",
+                    "task": MODELS[name].task,
                     "seed": seed,
                     **accuracy_peers.train(peer, name, data, seed),
                 }

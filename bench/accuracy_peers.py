@@ -19,6 +19,7 @@ import numpy as np
 
 from recops import metrics
 from recops.features import to_config
+from recops.models import CATALOGUE
 from recops.settings import TRAINING, Settings
 from recops.training import dataset, sized
 
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parent
 PARTS = ("train", "validation", "test")
 # Hidden layers and penalties are those of the models of recops, whose settings for this data set
 # were chosen; a peer's own defaults are for larger data.
-HIDDEN = (128, 128)
+HIDDEN = {"ranking": (128, 128), "sequence": (200, 80)}
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ PEERS = (
             "AutoInt": "AutoInt",
         },
     ),
+    # Its package has none of the models above.
+    Peer("FuxiCTR", "run_fuxictr.py", ".venv-fuxictr", {"DIN": "DIN", "DIEN": "DIEN"}),
 )
 
 
@@ -76,8 +79,9 @@ def installed() -> list[Peer]:
 
 
 def train(peer: Peer, name: str, data: str, seed: int) -> dict[str, Any]:
-    """Train a model of a peer on the ranking task; test figures and what the peer reports."""
-    splits = dataset(data, "ranking")
+    """Train a model of a peer on the task of recops's; test figures and what the peer reports."""
+    task = CATALOGUE[name].task
+    splits = dataset(data, task)
     settings = TRAINING[name]
     with tempfile.TemporaryDirectory(prefix="recops-peer-") as folder:
         path, out = Path(folder) / "splits.npz", Path(folder) / "out.npz"
@@ -85,9 +89,9 @@ def train(peer: Peer, name: str, data: str, seed: int) -> dict[str, Any]:
             "model": peer.models[name],
             "seed": seed,
             "features": to_config(sized(splits, settings.embedding_dim)),
-            **_asked(settings),
+            **_asked(settings, task),
         }
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for part in PARTS:
             split = getattr(splits, part)
             arrays |= {f"{part}/{key}": values for key, values in split.inputs.items()}
@@ -109,7 +113,7 @@ def train(peer: Peer, name: str, data: str, seed: int) -> dict[str, Any]:
     return {"test": figures, **reported}
 
 
-def _asked(settings: Settings) -> dict[str, Any]:
+def _asked(settings: Settings, task: str) -> dict[str, Any]:
     options = settings.options
     return {
         "batch_size": settings.batch_size,
@@ -118,5 +122,5 @@ def _asked(settings: Settings) -> dict[str, Any]:
         "epochs": 30,
         "l2_embedding": options.get("l2_embedding", 0.0),
         "dropout": options.get("dropout", 0.0),
-        "hidden_units": list(options.get("hidden_units", HIDDEN)),
+        "hidden_units": list(options.get("hidden_units", HIDDEN[task])),
     }

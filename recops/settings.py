@@ -19,7 +19,8 @@ class Settings:
 
 
 # Chosen by validation AUC on MovieLens 100K, NeuralCF and YoutubeDNNRetrieval by hit rate at 10.
-# Trials of these two, LSPLM, XDeepFM, DSIN and BST were single runs of seed 0. A person's
+# Trials of these two, LSPLM, XDeepFM, DSIN and BST were single runs of seed 0; the Transformer had
+# none, its settings are a first guess. A person's
 # taste shows in a hundred ratings or so: without a penalty the embeddings learn these by heart in
 # a few epochs.
 _DEEP = Settings(options={"l2_embedding": 1e-3, "dropout": 0.3})

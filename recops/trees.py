@@ -16,9 +16,9 @@ from recops.features import DenseFeature, Feature, SequenceFeature, SparseFeatur
 from recops.runs import Run, check_vacant
 
 MODEL = "model.pkl"
-# Chosen by validation AUC on MovieLens 100K: 0.7625, 0.001 less with nine tenths of the rows for the
-# regression and 0.005 less with seven. What a user likes shows in a hundred rows or so, and each
-# that grows trees is lost to the regression.
+# Chosen by validation AUC on MovieLens 100K: 0.7625, 0.001 less with nine tenths of the rows for
+# the regression and 0.005 less with seven. What a user likes shows in a hundred rows or so, and
+# each that grows trees is lost to the regression.
 OPTIONS: dict[str, Any] = {
     "n_estimators": 60,
     "max_leaves": 4,

@@ -219,6 +219,34 @@ def test_a_peer_gets_the_splits_and_is_judged_as_a_model_is(bench, tmp_path, mon
     assert found["test"]["logloss"] == pytest.approx(-np.log(0.9), rel=1e-5)
 
 
+def test_a_peer_of_a_model_with_histories_gets_them(bench, tmp_path, monkeypatch):
+    peers = bench("accuracy_peers")
+    monkeypatch.setitem(sys.modules["recops.training"].DATA, "movielens-100k", dataset)
+    script = tmp_path / "peer.py"
+    script.write_text(
+        "import json, sys\n"
+        "import numpy as np\n"
+        "found = dict(np.load(sys.argv[1]))\n"
+        "asked = json.loads(str(found['asked']))\n"
+        "(clicks,) = (f for f in asked['features'] if f.get('target') and not f['sessions'])\n"
+        "assert found['test/' + clicks['name']].shape == (90, clicks['max_length'])\n"
+        "assert asked['hidden_units'] == [200, 80]\n"
+        "reported = np.array(json.dumps({'parameters': 5}))\n"
+        "np.savez(sys.argv[2], predictions=found['test/labels'], reported=reported)\n"
+    )
+    peer = peers.Peer("Other", str(script), ".venv", {"DIN": "DIN"})
+    monkeypatch.setattr(peers.Peer, "python", sys.executable)
+    assert peers.train(peer, "DIN", "movielens-100k", 4)["parameters"] == 5
+
+
+def test_models_of_peers_are_models_of_recops_and_their_environments_are_made(bench):
+    makefile = (BENCH.parent / "Makefile").read_text()
+    for peer in bench("accuracy_peers").PEERS:
+        assert (BENCH / "peers" / peer.script).exists()
+        assert f":= {peer.environment}\n" in makefile
+        assert set(peer.models) <= set(CATALOGUE)
+
+
 def test_kept_rows_make_the_tables_in_the_document(bench):
     text = (BENCH.parent / "docs" / "accuracy.md").read_text()
     for name in ("accuracy", "precision"):
