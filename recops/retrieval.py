@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -99,9 +98,9 @@ class Index:
         """Write the index to one file; an engine's own structure is made again when it is read."""
         target = Path(path)
         # The rename is whole or not at all: a kill never leaves half an index.
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+        temporary = target.with_name(f".{target.name}.writing")
         try:
-            with os.fdopen(handle, "wb") as f:
+            with temporary.open("wb") as f:
                 np.savez(
                     f,
                     vectors=self.vectors,
@@ -109,9 +108,9 @@ class Index:
                     metric=np.array(self.metric),
                     engine=np.array(self.engine),
                 )
-            os.replace(name, target)
+            os.replace(temporary, target)
         except BaseException:
-            os.unlink(name)
+            temporary.unlink(missing_ok=True)
             raise
 
     @classmethod
