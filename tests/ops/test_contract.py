@@ -73,7 +73,8 @@ def test_value_and_gradient(
         testing.run, testing.public(case, backend), case.arrays(dtype), mode, want[0], case.constant
     )
     if backend == "cpp" and (reason := _refusal_in(mode)):
-        with pytest.raises(dispatch.BackendError, match=re.escape(reason)):
+        # While tracing, TensorFlow may raise the error as one of its own with the same text.
+        with pytest.raises(Exception, match=re.escape(reason)):
             call()
         return
     got = call()
