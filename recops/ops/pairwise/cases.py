@@ -13,6 +13,8 @@ _SHAPES: dict[str, tuple[int, int, int, frozenset[str]]] = {
     "odd": (3, 5, 3, tagged("test")),
     "two_fields": (4, 2, 5, tagged("test")),
     "one_row": (1, 4, 8, tagged("test")),
+    # More rows than a vector has lanes, and four, two and one vectors of each field in float32.
+    "wide": (19, 6, 112, tagged("test")),
     "criteo_b256": (256, 26, 16, tagged("smoke")),
     "criteo_b4096": (4096, 26, 16, tagged("bench")),
     "criteo39_b4096": (4096, 39, 16, tagged("bench")),
