@@ -1,15 +1,16 @@
 """The compressed interaction network by blocks of rows, one GEMM a block, backward by hand.
 
-A row is one dimension d of one example: the outer product of its Hk maps and F fields times the
-kernel [Hk F, H]. A block's outer products are made, used and dropped, forward and backward, so that
-only the inputs stand between the two. Where the maps are the fields themselves, (h, f) and (f, h)
-have the same product, and the kernel folds to F(F+1)/2 columns.
+A column is one dimension d of one example: the kernel [H, Hk F] times the outer product of its Hk
+maps and F fields. A block's outer products [Hk F, C] are made, used and dropped, forward and
+backward, so that only the inputs stand between the two; with columns innermost, products and their
+sums over maps or fields run along whole vectors. Where the maps are the fields themselves, (h, f)
+and (f, h) have the same product, and the kernel folds to F(F+1)/2 weights a map.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,62 +18,32 @@ import tensorflow as tf
 
 from recops._core import dispatch
 from recops._core.numerics import accumulate, jit, jit_forward
+from recops.ops.cin.reference import stacked
 
-# Rows of a block: on a CPU its outer products shall stay in the cache, a GPU wants large products
-# as far as the memory of a layer stays below three times its inputs, outputs and gradients.
-_ROWS_CPU, _ROWS_GPU = 512, 2048
+# Columns of a block: on a CPU its outer products shall stay in the cache, a GPU wants large ones
+# as far as a layer stays below three times the memory of its inputs, outputs and gradients.
+_COLUMNS_CPU, _COLUMNS_GPU = 256, 2048
 
 
 def compressed_interaction(
     x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor, itself: bool
 ) -> tf.Tensor:
-    rows0 = _to_rows(x0)
-    rows = _op(itself)(rows0, rows0 if itself else _to_rows(xk), kernel)
-    return _from_rows(rows, x0.shape[2])
+    return _op(itself)(x0, x0 if itself else xk, kernel)
 
 
-def cin(
-    x: tf.Tensor,
-    kernels: Sequence[tf.Tensor],
-    biases: Sequence[tf.Tensor],
-    activation: Callable[[tf.Tensor], tf.Tensor],
-    split_half: bool,
-) -> tf.Tensor:
-    fields = state = _to_rows(x)
-    outputs = []
-    for k, kernel in enumerate(kernels):
-        state = _op(k == 0)(fields, state, kernel)  # [B D, H]
-        if biases:
-            state = state + biases[k]
-        shown = state = activation(state)
-        if split_half and k < len(kernels) - 1:
-            state, shown = tf.split(state, 2, axis=1)
-        outputs.append(tf.reduce_sum(tf.reshape(shown, [-1, x.shape[2], shown.shape[1]]), axis=1))
-    return tf.concat(outputs, axis=1)
-
-
-def _to_rows(x: tf.Tensor) -> tf.Tensor:
-    """[B, H, D] -> [B D, H]."""
-    return tf.reshape(tf.transpose(x, [0, 2, 1]), [-1, x.shape[1]])
-
-
-def _from_rows(rows: tf.Tensor, dim: int) -> tf.Tensor:
-    """[B D, H] -> [B, H, D]."""
-    return tf.transpose(tf.reshape(rows, [-1, dim, rows.shape[1]]), [0, 2, 1])
+cin = functools.partial(stacked, compressed_interaction)
 
 
 @functools.cache
 def _op(itself: bool) -> Callable[..., tf.Tensor]:
-    """The layer on rows: [N, F], [N, Hk], [H, Hk, F] -> [N, H]; `itself` ignores the second."""
+    """[B, F, D], [B, Hk, D], [H, Hk, F] -> [B, H, D]; `itself` ignores the second."""
     outer = _Squares if itself else _Products
     forward = jit_forward(accumulate(functools.partial(_forward, outer=outer)))
     backward = jit(accumulate(functools.partial(_backward, outer=outer)))
 
     @tf.custom_gradient
-    def op(
-        rows0: tf.Tensor, rowsk: tf.Tensor, kernel: tf.Tensor
-    ) -> tuple[tf.Tensor, Callable[..., Any]]:
-        return forward(rows0, rowsk, kernel), lambda dy: backward(rows0, rowsk, kernel, dy)
+    def op(x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+        return forward(x0, xk, kernel), lambda dy: backward(x0, xk, kernel, dy)
 
     return op
 
@@ -81,35 +52,35 @@ class _Products:
     """Products of every map with every field, and what they give back."""
 
     @staticmethod
-    def columns(kernel: tf.Tensor) -> tf.Tensor:
+    def weights(kernel: tf.Tensor) -> tf.Tensor:
         """[H, Hk, F] -> [H, Hk F]."""
         return tf.reshape(kernel, [kernel.shape[0], -1])
 
     @staticmethod
-    def unfold(dcolumns: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(dcolumns, kernel.shape)
+    def unfold(dweights: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(dweights, kernel.shape)
 
     @staticmethod
     def of(block0: tf.Tensor, blockk: tf.Tensor) -> tf.Tensor:
-        """[R, F], [R, Hk] -> [R, Hk F]."""
-        products = blockk[:, :, None] * block0[:, None]
-        return tf.reshape(products, [-1, blockk.shape[1] * block0.shape[1]])
+        """[F, C], [Hk, C] -> [Hk F, C]."""
+        products = blockk[:, None] * block0
+        return tf.reshape(products, [-1, block0.shape[1]])
 
     @staticmethod
     def back(
         dproducts: tf.Tensor, block0: tf.Tensor, blockk: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Gradients of both blocks."""
-        full = tf.reshape(dproducts, [-1, blockk.shape[1], block0.shape[1]])
-        d0 = tf.reduce_sum(full * blockk[:, :, None], axis=1)
-        return d0, tf.reduce_sum(full * block0[:, None], axis=2)
+        full = tf.reshape(dproducts, [blockk.shape[0], *block0.shape])
+        d0 = tf.reduce_sum(full * blockk[:, None], axis=0)
+        return d0, tf.reduce_sum(full * block0, axis=1)
 
 
 class _Squares:
     """Products of the fields with each other, each unordered pair once."""
 
     @staticmethod
-    def columns(kernel: tf.Tensor) -> tf.Tensor:
+    def weights(kernel: tf.Tensor) -> tf.Tensor:
         """[H, F, F] -> [H, F (F+1) / 2]: the weights of (i, j) and (j, i) act as one."""
         fields = kernel.shape[2]
         low, high = np.triu_indices(fields)
@@ -119,26 +90,26 @@ class _Squares:
         return both + tf.where(low == high, tf.zeros([], kernel.dtype), swapped)
 
     @staticmethod
-    def unfold(dcolumns: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(tf.gather(dcolumns, _square_map(kernel.shape[2]), axis=1), kernel.shape)
+    def unfold(dweights: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.gather(dweights, _square_map(kernel.shape[2]), axis=1), kernel.shape)
 
     @staticmethod
     def of(block0: tf.Tensor, blockk: tf.Tensor) -> tf.Tensor:
-        """[R, F] -> [R, F (F+1) / 2]."""
-        low, high = np.triu_indices(block0.shape[1])
-        return tf.gather(block0, low, axis=1) * tf.gather(block0, high, axis=1)
+        """[F, C] -> [F (F+1) / 2, C]."""
+        low, high = np.triu_indices(block0.shape[0])
+        return tf.gather(block0, low) * tf.gather(block0, high)
 
     @staticmethod
     def back(
         dproducts: tf.Tensor, block0: tf.Tensor, blockk: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The gradient of the fields; the second argument was not looked at."""
-        fields = block0.shape[1]
-        full = tf.gather(dproducts, _square_map(fields), axis=1)
-        full = tf.reshape(full, [-1, fields, fields])
+        fields, columns = block0.shape
+        full = tf.gather(dproducts, _square_map(fields))
+        full = tf.reshape(full, [fields, fields, columns])
         # A square gives its derivative twice, a mixed product to either side once.
-        twice = tf.constant(1 + np.eye(fields), full.dtype)
-        return tf.reduce_sum(full * twice * block0[:, None], axis=2), tf.zeros_like(blockk)
+        twice = tf.constant(1 + np.eye(fields)[..., None], full.dtype)
+        return tf.reduce_sum(full * twice * block0, axis=1), tf.zeros_like(blockk)
 
 
 @functools.cache
@@ -150,63 +121,73 @@ def _square_map(fields: int) -> np.ndarray:
     return table.reshape(-1)
 
 
-def _blocks(rows: tf.Tensor) -> tf.Tensor:
-    """[N, n] -> [blocks, R, n], one or more, with zero rows behind the last."""
-    size = _ROWS_GPU if dispatch.gpu_visible() else _ROWS_CPU
-    count = tf.shape(rows)[0]
-    padded = tf.pad(rows, [[0, tf.maximum(-count % size, size - count)], [0, 0]])
-    return tf.reshape(padded, [-1, size, rows.shape[1]])
+def _rows(dim: int) -> int:
+    """Rows of a block."""
+    columns = _COLUMNS_GPU if dispatch.gpu_visible() else _COLUMNS_CPU
+    return max(1, columns // dim)
 
 
-def _unblocked(blocks: tf.TensorArray, rows: tf.Tensor) -> tf.Tensor:
-    """The inverse of `_blocks`, as many rows as there were."""
-    return blocks.concat()[: tf.shape(rows)[0]]
+def _blocks(x: tf.Tensor) -> tf.Tensor:
+    """[B, H, D] -> [blocks, H, R D], one block or more, with zero rows behind the last."""
+    maps, dim = x.shape[1:]
+    rows, batch = _rows(dim), tf.shape(x)[0]
+    padded = tf.pad(x, [[0, tf.maximum(-batch % rows, rows - batch)], [0, 0], [0, 0]])
+    split = tf.transpose(tf.reshape(padded, [-1, rows, maps, dim]), [0, 2, 1, 3])
+    return tf.reshape(split, [-1, maps, rows * dim])
 
 
-def _room(blocks: tf.Tensor, width: int) -> tf.TensorArray:
-    """Room for [R, width] a block."""
-    count, size = tf.shape(blocks)[0], blocks.shape[1]
-    zeros = tf.zeros([count, size, width], blocks.dtype)
-    return tf.TensorArray(blocks.dtype, count, element_shape=[size, width]).unstack(zeros)
+def _unblocked(blocks: tf.TensorArray, like: tf.Tensor) -> tf.Tensor:
+    """The inverse of `_blocks`, as many rows and dimensions as `like` has."""
+    stack, dim = blocks.stack(), like.shape[2]
+    maps, rows = stack.shape[1], _rows(dim)
+    split = tf.transpose(tf.reshape(stack, [-1, maps, rows, dim]), [0, 2, 1, 3])
+    return tf.reshape(split, [-1, maps, dim])[: tf.shape(like)[0]]
 
 
-def _forward(rows0: tf.Tensor, rowsk: tf.Tensor, kernel: tf.Tensor, *, outer: Any) -> tf.Tensor:
-    columns = outer.columns(kernel)
-    blocks0, blocksk = _blocks(rows0), _blocks(rowsk)
+def _room(blocks: tf.Tensor, maps: int) -> tf.TensorArray:
+    """Room for [maps, C] a block."""
+    count, columns = tf.shape(blocks)[0], blocks.shape[2]
+    zeros = tf.zeros([count, maps, columns], blocks.dtype)
+    return tf.TensorArray(blocks.dtype, count, element_shape=[maps, columns]).unstack(zeros)
+
+
+def _forward(x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor, *, outer: Any) -> tf.Tensor:
+    weights = outer.weights(kernel)
+    blocks0, blocksk = _blocks(x0), _blocks(xk)
     count = tf.shape(blocks0)[0]
 
     def step(n: tf.Tensor, out: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         products = outer.of(blocks0[n], blocksk[n])
-        return n + 1, out.write(n, tf.matmul(products, columns, transpose_b=True))
+        return n + 1, out.write(n, tf.matmul(weights, products))
 
     start = (tf.constant(0), _room(blocks0, kernel.shape[0]))
     _, out = tf.while_loop(lambda n, _: n < count, step, start, maximum_iterations=count)
-    return _unblocked(out, rows0)
+    return _unblocked(out, x0)
 
 
 def _backward(
-    rows0: tf.Tensor, rowsk: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor, *, outer: Any
+    x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor, *, outer: Any
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    columns = outer.columns(kernel)
-    blocks0, blocksk, dblocks = _blocks(rows0), _blocks(rowsk), _blocks(dy)
+    weights = outer.weights(kernel)
+    blocks0, blocksk, dblocks = _blocks(x0), _blocks(xk), _blocks(dy)
     count = tf.shape(blocks0)[0]
 
     def step(
-        n: tf.Tensor, dcolumns: tf.Tensor, d0: tf.TensorArray, dk: tf.TensorArray
+        n: tf.Tensor, dweights: tf.Tensor, d0: tf.TensorArray, dk: tf.TensorArray
     ) -> tuple[Any, ...]:
         block0, blockk, dblock = blocks0[n], blocksk[n], dblocks[n]
         products = outer.of(block0, blockk)
-        dcolumns += tf.matmul(dblock, products, transpose_a=True)
-        mine, theirs = outer.back(tf.matmul(dblock, columns), block0, blockk)
-        return n + 1, dcolumns, d0.write(n, mine), dk.write(n, theirs)
+        dweights += tf.matmul(dblock, products, transpose_b=True)
+        mine, theirs = outer.back(tf.matmul(weights, dblock, transpose_a=True), block0, blockk)
+        return n + 1, dweights, d0.write(n, mine), dk.write(n, theirs)
 
     start = (
         tf.constant(0),
-        tf.zeros_like(columns),
-        _room(blocks0, rows0.shape[1]),
-        _room(blocksk, rowsk.shape[1]),
+        tf.zeros_like(weights),
+        _room(blocks0, x0.shape[1]),
+        _room(blocksk, xk.shape[1]),
     )
-    _, dcolumns, d0, dk = tf.while_loop(
+    _, dweights, d0, dk = tf.while_loop(
         lambda n, *_: n < count, step, start, maximum_iterations=count
     )
-    return _unblocked(d0, rows0), _unblocked(dk, rowsk), outer.unfold(dcolumns, kernel)
+    return _unblocked(d0, x0), _unblocked(dk, xk), outer.unfold(dweights, kernel)
