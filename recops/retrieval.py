@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +66,8 @@ class Index:
                 f"Index: ids must be [{len(self.vectors)}] integers, one a vector, got dtype "
                 f"{self.ids.dtype} with shape {list(self.ids.shape)}"
             )
+        if len(beyond := self.ids[self.ids > np.iinfo(np.int64).max]):
+            raise ValueError(f"Index: ids must fit int64, got {beyond[0]}")
         self.ids = self.ids.astype(np.int64)
         self._search = _SEARCHES[engine](_scaled(self.vectors, metric), metric)
 
@@ -122,9 +123,10 @@ class Index:
         try:
             with np.load(path, allow_pickle=False) as kept:
                 parts = {name: kept[name] for name in ("vectors", "ids", "metric", "engine")}
-        except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
+        except (FileNotFoundError, PermissionError):
+            raise
+        # NumPy and zipfile answer bytes that are no index with errors of many kinds.
+        except Exception as error:
             raise ValueError(f"Index: {path} is no saved index: {error}") from None
         return cls(
             parts["vectors"],
@@ -152,37 +154,42 @@ def _scaled(vectors: np.ndarray, metric: str) -> np.ndarray:
     """Unit vectors for cosine; a vector of zeros stays and is like nothing."""
     if metric != "cosine":
         return vectors
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1)
+    # The square of a float32 may be too large or small for one.
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 def _exact(vectors: np.ndarray, metric: str) -> _Search:
-    squares = np.einsum("nd,nd->n", vectors, vectors)
     block = max(1, _BLOCK_SCORES // len(vectors))
+    if metric == "l2":
+        # The expanded square loses the digits of near neighbours that lie far from the origin.
+        middle = vectors.mean(axis=0, dtype=np.float64)
+        vectors = vectors - middle
+        squares = np.einsum("nd,nd->n", vectors, vectors)
 
-    def goodness(queries: np.ndarray) -> np.ndarray:
-        """Larger is better, [Q, N]."""
-        products = queries @ vectors.T
-        return 2 * products - squares if metric == "l2" else products
+    def best_of(queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        if metric == "l2":
+            queries = queries - middle
+            far = squares - 2 * (queries @ vectors.T)
+        else:
+            far = -(queries @ vectors.T)
+        best = np.argpartition(far, k - 1, axis=1)[:, :k]
+        # Of equal items the first one comes first.
+        best.sort(axis=1)
+        far = np.take_along_axis(far, best, axis=1)
+        if metric == "l2":
+            apart = queries[:, None] - vectors[best]
+            far = np.einsum("qkd,qkd->qk", apart, apart)
+        order = np.argsort(far, axis=1, kind="stable")
+        far = np.take_along_axis(far, order, axis=1)
+        return far if metric == "l2" else -far, np.take_along_axis(best, order, axis=1)
 
     def search(queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         places = np.empty((len(queries), k), np.int64)
         scores = np.empty((len(queries), k), np.float32)
         for start in range(0, len(queries), block):
-            part = queries[start : start + block]
-            good = goodness(part)
-            best = np.argpartition(-good, k - 1, axis=1)[:, :k]
-            # Of equal items the first one comes first.
-            best.sort(axis=1)
-            order = np.argsort(-np.take_along_axis(good, best, axis=1), axis=1, kind="stable")
-            best = np.take_along_axis(best, order, axis=1)
-            places[start : start + block] = best
-            if metric == "l2":
-                # From the differences: the expanded square loses the digits of near neighbours.
-                apart = part[:, None] - vectors[best]
-                scores[start : start + block] = np.einsum("qkd,qkd->qk", apart, apart)
-            else:
-                scores[start : start + block] = np.take_along_axis(good, best, axis=1)
+            here = slice(start, start + block)
+            scores[here], places[here] = best_of(queries[here], k)
         return scores, places
 
     return search

@@ -60,6 +60,24 @@ def test_a_stored_vector_is_its_own_first_neighbour(metric):
     np.testing.assert_allclose(scores, 1.0 if metric == "cosine" else 0.0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("far", "spread"), [((50.0, 8.0), 0.05), ([1000.0] * 16, 0.5)])
+def test_l2_of_near_items_that_lie_far_from_the_origin(far, spread):
+    vectors = (far + np.random.default_rng(0).normal(size=(3000, len(far))) * spread).astype("f4")
+    scores, found = Index(vectors, metric="l2").search(vectors[:50] + np.float32(spread / 9), 10)
+    exact = vectors.astype(float)
+    queries = (vectors[:50] + np.float32(spread / 9)).astype(float)
+    distances = ((queries[:, None] - exact) ** 2).sum(axis=2)
+    np.testing.assert_array_equal(found, np.argsort(distances, axis=1, kind="stable")[:, :10])
+    np.testing.assert_allclose(scores, np.sort(distances, axis=1)[:, :10], rtol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1e-25, 1e25])
+def test_cosine_of_very_short_and_long_vectors(length):
+    scores, found = Index(VECTORS * np.float32(length), metric="cosine").search(VECTORS[:5], 1)
+    assert found.ravel().tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(scores, 1, atol=1e-5)
+
+
 def test_zeros_and_equal_items():
     index = Index([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [1.0, 0.0]], metric="cosine")
     scores, ids = index.search([[3.0, 0.0], [0.0, 0.0]], k=4)
@@ -79,6 +97,10 @@ def test_saved_and_loaded(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="is no saved index"):
         Index.load(path)
+    with path.open("wb") as f:
+        np.save(f, VECTORS)
+    with pytest.raises(ValueError, match="is no saved index"):
+        Index.load(path)
     with pytest.raises(FileNotFoundError):
         Index.load(tmp_path / "none")
 
@@ -96,6 +118,7 @@ def test_a_missing_package_names_the_extra(monkeypatch):
         ({"vectors": np.ones((0, 2))}, "at least one item"),
         ({"vectors": [[1.0, np.nan]]}, "finite, row 0"),
         ({"vectors": VECTORS, "ids": [1]}, r"ids must be \[200\] integers"),
+        ({"vectors": [[1.0]], "ids": np.array([2**63], np.uint64)}, f"fit int64, got {2**63}"),
         ({"vectors": VECTORS, "metric": "dot"}, "one of inner_product, l2, cosine, got 'dot'"),
         ({"vectors": VECTORS, "engine": "hnsw"}, "one of exact, faiss, annoy, got 'hnsw'"),
     ],
