@@ -119,9 +119,12 @@ def test_select_names_what_runs(case: Case) -> None:
 
 
 @pytest.mark.parametrize("op", sorted(dispatch.rooms()))
-@pytest.mark.parametrize("backend", ["xla", "reference"])
-def test_unknown_batch_and_several_batches_from_one_trace(op: str, backend: str) -> None:
+@pytest.mark.parametrize("backend", dispatch.CONCRETE)
+@pytest.mark.parametrize("mode", ["graph", "jit"])
+def test_unknown_batch_and_several_batches_from_one_trace(op: str, backend: str, mode: str) -> None:
     case = next(c for c in testing.cases() if c.op == op)
+    if not benchmark.takes(case, backend) or (backend == "cpp" and _refusal_in(mode)):
+        pytest.skip(f"{backend} does not run {op} in a {mode}")
     fn = testing.public(case, backend)
     arrays = case.arrays("float32")
     want = testing.run(fn, arrays, constant=case.constant)[0]
@@ -137,7 +140,11 @@ def test_unknown_batch_and_several_batches_from_one_trace(op: str, backend: str)
         return value[:rows] if batched else value
 
     signature = {name: rows_of(name, value, None) for name, value in arrays.items()}
-    traced = tf.function(lambda kw: tf.nest.flatten(fn(**kw)), input_signature=[signature])
+    traced = tf.function(
+        lambda kw: tf.nest.flatten(fn(**kw)),
+        input_signature=[signature],
+        jit_compile=mode == "jit",
+    )
     for rows in (batch, 1, 0):
         part = {name: rows_of(name, value, rows) for name, value in arrays.items()}
         outputs = traced(tf.nest.map_structure(tf.constant, part))

@@ -208,5 +208,14 @@ def test_wrong_arguments_are_named() -> None:
         ops.embedding_lookup(TABLE, [[1, 2]], [0, 1, 2])
     with pytest.raises(ValueError, match="combiner must be one of mean, sum, sqrtn, got 'max'"):
         ops.embedding_bag(TABLE, [[1]], combiner="max")
+    # One row or one column would be spread over all of them.
+    ids = [[1, 2, 3], [3, 4, 5]]
+    for backend in BACKENDS:
+        for shape in ([2, 1], [1, 3]):
+            said = rf"must have shape \[2, 3\], got \[{shape[0]}, {shape[1]}\]"
+            with pytest.raises(ValueError, match=f"mask {said}"):
+                ops.embedding_bag(TABLE, ids, mask=np.ones(shape, bool), backend=backend)
+            with pytest.raises(ValueError, match=f"weights {said}"):
+                ops.embedding_bag(TABLE, ids, weights=np.ones(shape, "f"), backend=backend)
     with pytest.raises(ValueError, match="mask must be bool"):
         ops.embedding_bag(TABLE, [[1]], mask=np.ones((1, 1), np.float32))

@@ -129,6 +129,34 @@ def test_a_label_without_a_row_is_named() -> None:
     assert np.isnan(loss).tolist() == [False, True, False]
 
 
+@pytest.mark.parametrize("backend", ["cpp", *BACKENDS])
+def test_a_given_id_without_a_row_is_named(backend: str) -> None:
+    inputs, labels, weights = _inputs(3, 4, 5)
+    sampled = (np.array([2, 6]), np.zeros(3, "float32"), np.zeros(2, "float32"))
+    options = {"num_sampled": 2, "sampled": sampled, "backend": backend}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="sampled: id 6 in column 1"):
+        ops.sampled_softmax(inputs, labels, weights, **options)
+    # Clamped, as XLA's gather would have it, the loss would be finite and of another id.
+    jitted = tf.function(lambda: ops.sampled_softmax(inputs, labels, weights, **options))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="sampled: id"):
+        jitted()
+    loss = tf.function(
+        lambda: ops.sampled_softmax(inputs, labels, weights, **options), jit_compile=True
+    )()
+    assert np.isnan(loss).all()
+
+
+def test_counts_of_another_length_and_type_have_a_table_of_their_own() -> None:
+    # The same bytes.
+    long = np.array([0, 0, 5, 0, 7, 0], np.int32)
+    short = np.array([0, 5, 7], np.int64)
+    assert long.tobytes() == short.tobytes()
+    labels = tf.constant([1, 2, 1])
+    for counts in (long, short):
+        ids = samplers.draw(labels, len(counts) - 1, 50, "frequency", counts, 0.75, 1)[0]
+        assert set(ids.numpy()) == set(np.flatnonzero(counts))
+
+
 def test_wrong_arguments_are_told_what_came() -> None:
     inputs, labels, weights = _inputs(3, 4, 5)
     with pytest.raises(ValueError, match=r"weights must have shape \[V \+ 1, 4\], got \[6, 3\]"):
@@ -137,13 +165,16 @@ def test_wrong_arguments_are_told_what_came() -> None:
         ops.sampled_softmax(inputs, labels, weights, num_sampled=2, sampler="zipf")
     with pytest.raises(ValueError, match=r"needs counts .* got None"):
         ops.sampled_softmax(inputs, labels, weights, num_sampled=2, sampler="frequency")
-    with pytest.raises(ValueError, match=r"counts must be \[6\] numbers"):
+    with pytest.raises(ValueError, match=r"counts must be \[6\] finite numbers"):
         ops.sampled_softmax(
             inputs, labels, weights, num_sampled=2, sampler="frequency", counts=COUNTS[:4]
         )
+    for bad in ({"counts": [1, np.inf, 1, 1, 1, 1]}, {"counts": COUNTS, "distortion": np.nan}):
+        with pytest.raises(ValueError, match="finite"):
+            ops.sampled_softmax(inputs, labels, weights, num_sampled=2, sampler="frequency", **bad)
     with pytest.raises(ValueError, match="positive integer, got 0"):
         ops.sampled_softmax(inputs, labels, weights, num_sampled=0)
     with pytest.raises(ValueError, match="float64"):
         ops.sampled_softmax(inputs, labels, weights.astype("float64"), num_sampled=2)
-    with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
+    with pytest.raises(ValueError, match="temperature must be a number above 0, got 0"):
         ops.in_batch_softmax(inputs, inputs, temperature=0)

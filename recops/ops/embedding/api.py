@@ -109,7 +109,8 @@ def embedding_bag(
     checks.choice(op, "combiner", combiner, COMBINERS)
     if mask is None:
         mask = tf.ones_like(ids, tf.bool)
-    mask = checks.mask(op, "mask", mask, "B T")
+    sizes = checks.sizes(ids, 0, 1)
+    mask = checks.mask(op, "mask", mask, sizes)
     if weights is not None:
-        weights = checks.floats(op, "weights", weights, "B T", tf.as_dtype(table.dtype))
+        weights = checks.floats(op, "weights", weights, sizes, tf.as_dtype(table.dtype))
     return _ROOM.call(op, table, ids, mask, weights, combiner, backend=backend)

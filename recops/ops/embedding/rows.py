@@ -44,11 +44,17 @@ def _checked(
 
 def _first_invalid(ids: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The first id without a row, its column, and the rows that the column has."""
-    sizes = tf.broadcast_to(sizes, tf.shape(ids)[1:])
     invalid = (ids < 0) | (ids >= sizes)
-    flat = tf.argmax(tf.reshape(tf.cast(invalid, tf.int32), [-1]), output_type=tf.int32)
-    column = flat % tf.shape(ids)[1]
-    return tf.gather(tf.reshape(ids, [-1]), flat), column, tf.gather(sizes, column)
+    # One more of each at the end: XLA compiles this branch for empty ids as well.
+    flags = tf.pad(tf.reshape(tf.cast(invalid, tf.int32), [-1]), [[0, 1]])
+    flat = tf.argmax(flags, output_type=tf.int32)
+    column = flat % tf.maximum(tf.shape(ids)[1], 1)
+    sizes = tf.pad(tf.broadcast_to(sizes, tf.shape(ids)[1:]), [[0, 1]])
+    return (
+        tf.gather(tf.pad(tf.reshape(ids, [-1]), [[0, 1]]), flat),
+        column,
+        tf.gather(sizes, column),
+    )
 
 
 def _sentence(op: str, ids: tf.Tensor, sizes: tf.Tensor, valid: tf.Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -62,8 +63,8 @@ def sampled_softmax(
     tf.IndexedSlices outside jit_compile.
 
     Raises: ValueError for a wrong rank, size, dtype or sampler; InvalidArgumentError for a label
-    that has no row (inside jit_compile=True its loss is NaN); BackendError when a named backend
-    cannot run.
+    or an id of `sampled` that has no row (inside jit_compile=True the losses that it enters are
+    NaN); BackendError when a named backend cannot run.
 
     Numerics: logits and the softmax are float32 for 16-bit inputs; any logit is safe. Cost: 2 B S D
     flops forward, of which the backward makes one third again to keep [B] numbers, not [B, S];
@@ -95,10 +96,15 @@ def sampled_softmax(
     rows = tf.shape(weights)[0] if weights.shape[0] is None else weights.shape[0]
     if sampled is None:
         checked = _counts(op, counts, weights) if sampler == "frequency" else None
+        if not math.isfinite(distortion):
+            raise ValueError(f"{op}: distortion must be finite, got {distortion!r}")
         sampled = samplers.draw(labels, rows - 1, num_sampled, sampler, checked, distortion, seed)
+        drawn = True
+    else:
+        ids = tf.cast(checks.ids(op, "sampled ids", sampled[0], "S"), labels.dtype)
+        found, drawn = bag_rows(f"{op}: sampled", ids[None], tf.convert_to_tensor(rows))
+        sampled = (found[0], *sampled[1:])
     ids, log_labels, log_ids = sampled
-    ids = checks.ids(op, "sampled ids", ids, "S")
-    ids = tf.cast(ids, labels.dtype)
     # A correction is a number of about -20 to 0 and enters logits that are at least float32.
     wide = tf.float64 if inputs.dtype == tf.float64 else tf.float32
     log_labels, log_ids = (
@@ -111,7 +117,11 @@ def sampled_softmax(
         op, inputs, found[:, 0], weights, biases, ids, log_labels, log_ids,
         remove_accidental_hits, backend=backend,
     )  # fmt: skip
-    return loss if isinstance(loss, str) else poison(loss[:, None], valid[:, 0])[:, 0]
+    return (
+        loss
+        if isinstance(loss, str)
+        else poison(loss[:, None], valid[:, 0] & tf.reduce_all(drawn))[:, 0]
+    )
 
 
 def in_batch_softmax(
@@ -156,15 +166,24 @@ def in_batch_softmax(
     queries = checks.floats(op, "queries", queries, "B D")
     batch, dim = checks.sizes(queries, 0), checks.sizes(queries, 1)
     items = checks.floats(op, "items", items, f"{batch} {dim}", dtype=queries.dtype)
-    if not temperature > 0:
-        raise ValueError(f"{op}: temperature must be above 0, got {temperature!r}")
+    temperature = _temperature(op, temperature)
     if item_ids is not None:
         item_ids = checks.ids(op, "item_ids", item_ids, batch)
     wide = tf.float64 if queries.dtype == tf.float64 else tf.float32
     if log_q is None:
         log_q = tf.zeros([tf.shape(items)[0]], wide)
     log_q = checks.shape(op, "log_q", tf.cast(tf.convert_to_tensor(log_q), wide), batch)
-    return _ROOM.call(op, queries, items, item_ids, log_q, float(temperature), backend=backend)
+    return _ROOM.call(op, queries, items, item_ids, log_q, temperature, backend=backend)
+
+
+def _temperature(op: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except TypeError:  # a tensor of a graph among others: the number is part of the program
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError(f"{op}: temperature must be a number above 0, got {value!r}")
+    return number
 
 
 def _same_dtype(op: str, name: str, value: Any, inputs: tf.Tensor) -> None:
@@ -191,9 +210,13 @@ def _counts(op: str, counts: Any, weights: Any) -> np.ndarray:
     found = np.asarray(counts)
     rows = weights.shape[0]
     fits = found.ndim == 1 and rows in (None, len(found)) and found.dtype.kind in "iuf"
-    if not fits or len(found) < 2 or (found[1:] < 0).any() or not found[1:].sum() > 0:
+    if not fits or len(found) < 2 or not _countable(found[1:]):
         raise ValueError(
-            f"{op}: counts must be [{rows or 'V + 1'}] numbers of 0 or more, not all 0 behind the "
-            f"first, got dtype {found.dtype} with shape {list(found.shape)}"
+            f"{op}: counts must be [{rows or 'V + 1'}] finite numbers of 0 or more, not all 0 "
+            f"behind the first, got dtype {found.dtype} with shape {list(found.shape)}"
         )
     return found
+
+
+def _countable(counts: np.ndarray) -> bool:
+    return bool(np.isfinite(counts).all() and (counts >= 0).all() and counts.any())

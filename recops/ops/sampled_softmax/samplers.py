@@ -84,6 +84,7 @@ _MOST_TABLES = 8
 
 def _alias_table(counts: np.ndarray, distortion: float) -> tuple[np.ndarray, ...]:
     """Thresholds [V], aliases [V] (both of ids less 1), and log p [V + 1], made once."""
+    counts = counts.astype(np.float64)
     key = (hashlib.sha256(counts.tobytes()).digest(), distortion)
     if key not in _TABLES:
         while len(_TABLES) >= _MOST_TABLES:
@@ -94,7 +95,7 @@ def _alias_table(counts: np.ndarray, distortion: float) -> tuple[np.ndarray, ...
 
 def _build(counts: np.ndarray, distortion: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Walker's tables: each of V equal columns holds one id, and one other fills it up."""
-    seen = counts[1:].astype(np.float64)
+    seen = counts[1:]
     # 0^0 is 1, but what was never seen is never drawn.
     weights = np.where(seen > 0, seen**distortion, 0.0)
     p = weights / weights.sum()
