@@ -18,6 +18,7 @@ from recops.features import (
     inputs,
 )
 from recops.layers import MLP, FusedEmbedding, Linear, PaddingMask
+from recops.models.feature_model import FeatureModel
 
 _HEADS = {"binary": "sigmoid", "regression": "linear"}
 
@@ -205,7 +206,7 @@ class Parts:
         if len(logits) > 1:
             total = keras.layers.Add(name="logit", dtype="float32")(list(logits))
         head = keras.layers.Activation(_HEADS[self.task], name="output", dtype="float32")
-        return keras.Model(self.inputs, head(total), name=self.name)
+        return FeatureModel(self.inputs, head(total), name=self.name)
 
 
 def join(*tensors: Any) -> Any:

@@ -9,10 +9,11 @@ from recops._core import compat
 from recops._core.compat import keras
 from recops.features import Feature
 from recops.models._parts import Parts
+from recops.models.feature_model import FeatureModel
 
 
 @compat.serializable
-class RankingModel(keras.Model):
+class RankingModel(FeatureModel):
     """A model whose output is a probability, [B, 1], and whose odds are the expected watch time.
 
     `YoutubeDNNRanking` makes it. Both are in the same order, so either ranks.
@@ -37,7 +38,7 @@ class RankingModel(keras.Model):
             watch_time = keras.layers.Activation(
                 "exponential", name="expected_watch_time", dtype="float32"
             )
-            made = keras.Model(self.input, watch_time(head.input), name=f"{self.name}_serving")
+            made = FeatureModel(self.input, watch_time(head.input), name=f"{self.name}_serving")
             # Not tracked by Keras: its layers are those of this model.
             object.__setattr__(self, "_serving_model", made)
         return self._serving_model

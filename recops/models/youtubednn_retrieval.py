@@ -11,12 +11,13 @@ from recops._core.compat import keras
 from recops.features import Feature, SequenceFeature, SparseFeature, check
 from recops.layers import SampledSoftmax
 from recops.models._parts import Parts
+from recops.models.feature_model import FeatureModel
 
 _USER, _ITEMS = "user_vector", "item_vectors"
 
 
 @compat.serializable
-class RetrievalModel(keras.Model):
+class RetrievalModel(FeatureModel):
     """A model of user inputs and the item that was chosen, whose output is its loss, [B, 1].
 
     `YoutubeDNNRetrieval` makes it. A user's score of an item is the inner product of both vectors.
@@ -28,7 +29,7 @@ class RetrievalModel(keras.Model):
         if not hasattr(self, "_user_model"):
             symbols = {symbol.name: symbol for symbol in self.inputs}
             del symbols[self.item]
-            made = keras.Model(symbols, self.get_layer(_USER).output, name=f"{self.name}_user")
+            made = FeatureModel(symbols, self.get_layer(_USER).output, name=f"{self.name}_user")
             # Not tracked by Keras: its layers are those of this model.
             object.__setattr__(self, "_user_model", made)
         return self._user_model
