@@ -14,7 +14,7 @@ from recops import ops
 from recops._core import compat
 from recops._core.compat import keras
 from recops.layers.attention_axes import AttentionAxes
-from recops.layers.base import OpLayer, build_child, positive, varied
+from recops.layers.base import OpLayer, build_child, kept, positive, varied
 
 
 class ShapedLayer(OpLayer):
@@ -131,9 +131,9 @@ class MultiHeadAttention(ShapedLayer):
         wide = "float64" if self.compute_dtype == "float64" else "float32"
         self.dropout_layer = keras.layers.Dropout(dropout, seed=seed, name="dropout", dtype=wide)
 
-    def __call__(self, query: Any, value: Any, key: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, query: Any, value: Any, key: Any = None, *args: Any, **kwargs: Any) -> Any:
         compat.build_with_all_shapes(self, query=query, value=value, key=key)
-        return super().__call__(query, value, key=key, **kwargs)
+        return super().__call__(query, value, key, *args, **kwargs)
 
     def build(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> None:
         query = tuple(query_shape)
@@ -311,8 +311,8 @@ def _sizes(value: int | Sequence[int] | None) -> tuple[int, ...] | None:
 
 
 def mask_of(tensor: Any, mask: Any) -> tf.Tensor | None:
-    """The mask given, or else the one that Keras carries with the tensor."""
-    mask = getattr(tensor, "_keras_mask", None) if mask is None else mask
+    """The mask given, or else the one that Keras carries with the tensor, as bool."""
+    mask = kept(mask, tensor)
     return None if mask is None else tf.cast(mask, tf.bool)
 
 

@@ -30,6 +30,14 @@ class OpLayer(keras.layers.Layer):
         return {**super().get_config(), "backend": self.backend}
 
 
+def kept(mask: Any, tensor: Any) -> Any:
+    """`mask`, or where none was given that which Keras carries with `tensor`, as Embedding does.
+
+    Keras itself hands it over to layers of a single tensor alone.
+    """
+    return getattr(tensor, "_keras_mask", None) if mask is None else mask
+
+
 def static_shape(layer: Any, input_shape: Any, axes: str, minimum: int = 1) -> tuple[int, ...]:
     """Sizes of the axes after the batch of an input shape that must fit `axes`, e.g. "B F D".
 

@@ -10,7 +10,7 @@ from recops import ops
 from recops._core import checks, compat
 from recops._core.compat import keras
 from recops._core.numerics import accumulate
-from recops.layers.base import OpLayer, build_child, positive, static_shape
+from recops.layers.base import OpLayer, build_child, kept, positive, static_shape
 from recops.layers.transformer import TransformerEncoder
 
 POOLINGS = ("flatten", "mean", "target")
@@ -135,6 +135,7 @@ class BehaviorTransformer(OpLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(backend=backend, **kwargs)
+        self.supports_masking = True
         positive(self, num_blocks=num_blocks, num_heads=num_heads)
         self.num_blocks = num_blocks
         self.num_heads = num_heads
@@ -180,6 +181,7 @@ class BehaviorTransformer(OpLayer):
 
     def call(self, query: Any, behaviors: Any, mask: Any = None, training: Any = None) -> tf.Tensor:
         name = type(self).__name__
+        mask = kept(mask, behaviors)
         # Keras 2 casts the first argument alone.
         query, behaviors = (tf.cast(x, self.compute_dtype) for x in (query, behaviors))
         query = checks.floats(name, "query", query, "B D")

@@ -10,7 +10,7 @@ import tensorflow as tf
 from recops import losses
 from recops._core import checks, compat
 from recops._core.compat import keras
-from recops.layers.base import OpLayer, build_child, positive
+from recops.layers.base import OpLayer, build_child, kept, positive
 from recops.layers.mlp import MLP
 from recops.layers.recurrent import DynamicGRU
 from recops.layers.target_attention import TargetAttention
@@ -94,6 +94,7 @@ class InterestExtractor(_Seeded):
         **kwargs: Any,
     ) -> None:
         super().__init__(backend=backend, **kwargs)
+        self.supports_masking = True
         self.units = units
         self.auxiliary_units = tuple(auxiliary_units)
         self.auxiliary_weight = auxiliary_weight
@@ -116,9 +117,9 @@ class InterestExtractor(_Seeded):
             )
             self.logit = self._dense(1, 4, name="logit", dtype=_wide(self))
 
-    def __call__(self, behaviors: Any, negatives: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, behaviors: Any, negatives: Any = None, *args: Any, **kwargs: Any) -> Any:
         compat.build_with_all_shapes(self, behaviors=behaviors, negatives=negatives)
-        return super().__call__(behaviors, negatives=negatives, **kwargs)
+        return super().__call__(behaviors, negatives, *args, **kwargs)
 
     def build(self, behaviors_shape: Any, negatives_shape: Any = None) -> None:
         batch, steps, width = _three(self, "behaviors", behaviors_shape)
@@ -137,6 +138,7 @@ class InterestExtractor(_Seeded):
 
     def call(self, behaviors: Any, negatives: Any = None, mask: Any = None) -> tf.Tensor:
         name = type(self).__name__
+        mask = kept(mask, behaviors)
         behaviors = checks.floats(name, "behaviors", behaviors, "B T D")
         if mask is None:
             mask = tf.ones(tf.shape(behaviors)[:2], tf.bool)
@@ -149,7 +151,9 @@ class InterestExtractor(_Seeded):
                     f"built without has no network for the auxiliary loss"
                 )
             size = checks.sizes(behaviors, 0, 1, 2)
-            negatives = checks.floats(name, "negatives", negatives, size, behaviors.dtype)
+            # Keras 2 casts the first argument alone.
+            negatives = tf.cast(negatives, behaviors.dtype)
+            negatives = checks.floats(name, "negatives", negatives, size)
             self.add_loss(self._loss(interests, behaviors, negatives, mask))
         return interests
 
@@ -242,6 +246,7 @@ class InterestEvolution(_Seeded):
         **kwargs: Any,
     ) -> None:
         super().__init__(backend=backend, **kwargs)
+        self.supports_masking = True
         self.gru_type = checks.choice("InterestEvolution", "gru_type", gru_type, GRU_TYPES)
         self.augru_form = checks.choice("InterestEvolution", "augru_form", augru_form, AUGRU_FORMS)
         self.hidden_units = tuple(hidden_units)
@@ -266,9 +271,9 @@ class InterestEvolution(_Seeded):
             reset_after=reset_after,
         )
 
-    def __call__(self, query: Any, interests: Any, **kwargs: Any) -> Any:
+    def __call__(self, query: Any, interests: Any, *args: Any, **kwargs: Any) -> Any:
         compat.build_with_all_shapes(self, query=query, interests=interests)
-        return super().__call__(query, interests, **kwargs)
+        return super().__call__(query, interests, *args, **kwargs)
 
     def build(self, query_shape: Any, interests_shape: Any) -> None:
         batch, steps, units = _three(self, "interests", interests_shape)
@@ -285,8 +290,11 @@ class InterestEvolution(_Seeded):
 
     def call(self, query: Any, interests: Any, mask: Any = None, training: Any = None) -> Any:
         name = type(self).__name__
+        mask = kept(mask, interests)
+        # Keras 2 casts the first argument alone.
+        query, interests = (tf.cast(x, self.compute_dtype) for x in (query, interests))
         query = checks.floats(name, "query", query, "B D")
-        interests = checks.floats(name, "interests", interests, "B T H", query.dtype)
+        interests = checks.floats(name, "interests", interests, "B T H")
         if mask is None:
             mask = tf.ones(tf.shape(interests)[:2], tf.bool)
         mask = checks.mask(name, "mask", mask, checks.sizes(interests, 0, 1))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from recops import ops
 from recops._core import checks, compat
 from recops._core.compat import keras
-from recops.layers.base import OpLayer, build_child, positive
+from recops.layers.base import OpLayer, build_child, kept, positive
 from recops.ops.dynamic_gru.options import AUGRU_FORMS, GRU_TYPES
 
 # What `keras.layers.GRUCell` is asked and can say in its config.
@@ -315,6 +315,7 @@ class DynamicGRU(OpLayer):
         self.go_backwards = go_backwards
         self.zero_output_for_mask = zero_output_for_mask
         self.use_bias = use_bias
+        self.supports_masking = True
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -348,6 +349,7 @@ class DynamicGRU(OpLayer):
     def call(
         self, x: Any, attention: Any = None, mask: Any = None, initial_state: Any = None
     ) -> Any:
+        mask = kept(mask, x)
         cast = [None if a is None else tf.cast(a, x.dtype) for a in (attention, initial_state)]
         outputs, state = ops.dynamic_gru(
             x,
@@ -367,8 +369,7 @@ class DynamicGRU(OpLayer):
         output = outputs if self.return_sequences else state
         return (output, state) if self.return_state else output
 
-    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        return None
+    compute_mask = GRU.compute_mask
 
     def compute_output_shape(self, x_shape: Any, *_: Any, **__: Any) -> Any:
         batch, steps, width = tuple(x_shape)

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from recops._core import checks, compat
-from recops.layers.base import OpLayer, build_child
+from recops.layers.base import OpLayer, build_child, kept
 from recops.layers.bilstm import BiLSTM
 from recops.layers.session import SessionExtractor
 from recops.layers.target_attention import TargetAttention
@@ -71,6 +71,7 @@ class SessionInterest(OpLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(backend=backend, **kwargs)
+        self.supports_masking = True
         self.lstm_layers = lstm_layers
         self.res_layers = res_layers
         self.dropout = dropout
@@ -127,6 +128,7 @@ class SessionInterest(OpLayer):
 
     def call(self, query: Any, sessions: Any, mask: Any = None, training: Any = None) -> tf.Tensor:
         name = type(self).__name__
+        mask = kept(mask, sessions)
         # Keras 2 casts the first argument alone.
         query, sessions = (tf.cast(x, self.compute_dtype) for x in (query, sessions))
         query = checks.floats(name, "query", query, "B D")
@@ -135,11 +137,11 @@ class SessionInterest(OpLayer):
             mask = tf.ones(tf.shape(sessions)[:3], tf.bool)
         mask = checks.mask(name, "mask", mask, checks.sizes(sessions, 0, 1, 2))
         interests = self.extractor(sessions, mask=mask, training=training)  # [B, K, D]
-        kept = tf.reduce_any(mask, axis=2)  # [B, K]
-        course = self.bilstm(interests, mask=kept, training=training)  # [B, K, D]
+        filled = tf.reduce_any(mask, axis=2)  # [B, K]
+        course = self.bilstm(interests, mask=filled, training=training)  # [B, K, D]
         return tf.concat(
             [
-                attention(query, keys, mask=kept, training=training)
+                attention(query, keys, mask=filled, training=training)
                 for attention, keys in zip(self.attentions, (interests, course))
             ],
             axis=1,

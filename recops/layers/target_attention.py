@@ -12,7 +12,7 @@ from recops import ops
 from recops._core import checks, compat
 from recops._core.compat import keras
 from recops._core.numerics import accumulate
-from recops.layers.base import OpLayer, build_child, positive, varied
+from recops.layers.base import OpLayer, build_child, kept, positive, varied
 from recops.layers.mlp import Dice, activation_layer
 from recops.ops.target_attention.activations import ACTIVATIONS
 from recops.ops.target_attention.unit import folded, weigh, without_padding
@@ -69,6 +69,7 @@ class TargetAttention(OpLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(backend=backend, **kwargs)
+        self.supports_masking = True
         self.hidden_units = tuple(hidden_units)
         for i, units in enumerate(self.hidden_units):
             positive(self, **{f"hidden_units[{i}]": units})
@@ -126,6 +127,7 @@ class TargetAttention(OpLayer):
         return varied(initializer, i)
 
     def call(self, query: Any, keys: Any, mask: Any = None, training: Any = None) -> Any:
+        mask = kept(mask, keys)
         # Keras 2 casts the first argument alone.
         query, keys = (tf.cast(x, self.compute_dtype) for x in (query, keys))
         if self.fused:

@@ -316,9 +316,9 @@ class TransformerDecoder(_Block):
 
     _SUBLAYERS = ("attention", "cross_attention", "feed_forward")
 
-    def __call__(self, inputs: Any, encoded: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any, encoded: Any, *args: Any, **kwargs: Any) -> Any:
         compat.build_with_all_shapes(self, inputs=inputs, encoded=encoded)
-        return super().__call__(inputs, encoded, **kwargs)
+        return super().__call__(inputs, encoded, *args, **kwargs)
 
     def build(self, inputs_shape: Any, encoded_shape: Any = None) -> None:
         shape = tuple(inputs_shape)
