@@ -135,8 +135,10 @@ def test_scores_are_not_kept_for_the_backward() -> None:
 
 
 def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match=r"key must have shape \[B, S, 2, 5\], got \[2, 4, 2, 4\]"):
+    with pytest.raises(ValueError, match=r"key must have shape \[2, S, 2, 5\], got \[2, 4, 2, 4\]"):
         ops.multi_head_attention(Q, K[..., :4], V)
+    with pytest.raises(ValueError, match=r"key must have shape \[2, S, 2, 5\], got \[1, 4, 2, 5\]"):
+        ops.multi_head_attention(Q, K[:1], V[:1])
     with pytest.raises(
         ValueError, match=r"value must have shape \[2, 4, 2, 5\], got \[2, 3, 2, 5\]"
     ):

@@ -187,8 +187,10 @@ def test_wrong_arguments_are_told_what_came() -> None:
     x0, xk, kernel = _inputs(2, 3, 4, 5, 2)
     with pytest.raises(ValueError, match=r"kernel must have shape \[H, 4, 3\], got \[5, 3, 4\]"):
         ops.compressed_interaction(x0, xk, kernel.transpose(0, 2, 1))
-    with pytest.raises(ValueError, match=r"xk must have shape \[B, Hk, 2\], got \[2, 2, 4\]"):
+    with pytest.raises(ValueError, match=r"xk must have shape \[2, Hk, 2\], got \[2, 2, 4\]"):
         ops.compressed_interaction(x0, xk.transpose(0, 2, 1), kernel)
+    with pytest.raises(ValueError, match=r"xk must have shape \[2, Hk, 2\], got \[1, 4, 2\]"):
+        ops.compressed_interaction(x0, xk[:1], kernel)
     with pytest.raises(ValueError, match="one \\[H, Hk, F\\] a layer, got none"):
         ops.cin(x0, [])
     first = np.ones((3, 3, 3), np.float32)

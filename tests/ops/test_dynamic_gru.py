@@ -226,6 +226,10 @@ def test_wrong_arguments_are_named() -> None:
         ops.dynamic_gru(**{**given, "recurrent_kernel": np.ones((4, 8), np.float32)})
     with pytest.raises(ValueError, match=r"bias must have shape \[2, 12\], got \[12\]"):
         ops.dynamic_gru(**given, reset_after=True)
+    with pytest.raises(
+        ValueError, match=rf"initial_state must have shape \[{B}, 4\], got \[1, 4\]"
+    ):
+        ops.dynamic_gru(**given, initial_state=np.zeros((1, 4), np.float32))
     with pytest.raises(ValueError, match="gru_type 'augru' without attention"):
         ops.dynamic_gru(**given, gru_type="augru")
     with pytest.raises(ValueError, match="gru_type 'gru' with attention"):

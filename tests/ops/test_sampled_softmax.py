@@ -54,6 +54,18 @@ def test_draws_follow_the_distribution_and_never_pad(sampler: str, jit: bool) ->
     assert np.mean(ids == other.numpy()) < 0.9
 
 
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_a_seed_draws_the_same_under_jit(sampler: str) -> None:
+    labels, counts = tf.constant([1, 3, 5]), COUNTS if sampler == "frequency" else None
+
+    def drawn() -> samplers.Sampled:
+        return samplers.draw(labels, 5, 50, sampler, counts, 0.75, 7)
+
+    eager, jitted = drawn(), tf.function(drawn, jit_compile=True)()
+    np.testing.assert_array_equal(eager[0], jitted[0])
+    assert len(set(eager[0].numpy())) > 1
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_all_classes_without_correction_give_the_full_softmax(backend: str) -> None:
     inputs, labels, weights = _inputs(6, 4, 7)

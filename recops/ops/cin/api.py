@@ -49,8 +49,8 @@ def compressed_interaction(x0: Any, xk: Any, kernel: Any, *, backend: str = "aut
     op = "compressed_interaction"
     itself = xk is x0
     x0 = checks.fields(op, "x0", x0, minimum=1)
-    dim = x0.shape[2]
-    xk = x0 if itself else checks.floats(op, "xk", xk, f"B Hk {dim}", dtype=x0.dtype)
+    batch, dim = checks.sizes(x0, 0), x0.shape[2]
+    xk = x0 if itself else checks.floats(op, "xk", xk, f"{batch} Hk {dim}", dtype=x0.dtype)
     maps = checks.static(op, "xk", xk, 1, "Hk")
     kernel = checks.floats(op, "kernel", kernel, f"H {maps} {x0.shape[1]}", dtype=x0.dtype)
     checks.static(op, "kernel", kernel, 0, "H")
@@ -102,7 +102,7 @@ def cin(
     op = "cin"
     x = checks.fields(op, "x", x, minimum=1)
     fields = x.shape[1]
-    if not kernels:
+    if not len(kernels):
         raise ValueError(f"{op}: kernels must hold one [H, Hk, F] a layer, got none")
     if biases is not None and len(biases) != len(kernels):
         raise ValueError(

@@ -110,7 +110,9 @@ def dynamic_gru(
         checks.shape(op, name, given, checks.sizes(x, 0, 1))
     if initial_state is None:
         initial_state = tf.zeros([batch, units], x.dtype)
-    initial_state = checks.floats(op, "initial_state", initial_state, f"B {units}", x.dtype)
+    initial_state = checks.floats(
+        op, "initial_state", initial_state, f"{checks.sizes(x, 0)} {units}", x.dtype
+    )
     options = Options(gru_type, augru_form, reset_after, go_backwards, zero_output_for_mask)
     return _ROOM.call(
         op, x, kernel, recurrent, bias, attention, mask, initial_state, options, backend=backend

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,8 @@ def sampled_softmax(
         one is not looked at, and an id with 0 is never drawn.
       distortion: exponent of the counts.
       remove_accidental_hits: leave a drawn id out of the rows whose label it is.
-      sampled: (ids [S], log E of labels [B], log E of ids [S]) in place of a draw; constants, which
-        get no gradient.
+      sampled: (ids [S], log E of labels [B], log E of ids [S]) in place of a draw, S of their own;
+        constants, which get no gradient.
       seed: None draws anew in each call; an integer or [2] integers, which may be tensors, make
         the draw a function of them, so a training step needs another each time.
       backend: "auto", "cpp", "xla" or "reference".
@@ -91,7 +92,7 @@ def sampled_softmax(
         )
     biases = None if biases is None else _bias(op, biases, weights, inputs)
     checks.choice(op, "sampler", sampler, samplers.SAMPLERS)
-    if isinstance(num_sampled, bool) or not isinstance(num_sampled, int) or num_sampled < 1:
+    if isinstance(num_sampled, bool) or not isinstance(num_sampled, Integral) or num_sampled < 1:
         raise ValueError(f"{op}: num_sampled must be a positive integer, got {num_sampled!r}")
     rows = tf.shape(weights)[0] if weights.shape[0] is None else weights.shape[0]
     if sampled is None:

@@ -52,7 +52,9 @@ def _uniform(count: int, seed: Any, column: int = 0) -> tf.Tensor:
         return tf.random.uniform([count], dtype=tf.float64)
     pair = tf.cast(tf.convert_to_tensor(seed), tf.int64)
     pair = tf.stack([pair, tf.zeros_like(pair)]) if pair.shape.rank == 0 else pair
-    return tf.random.stateless_uniform([count], pair + [0, column], dtype=tf.float64)
+    # Named, for of itself XLA takes another generator and draws other numbers from the same seed.
+    seeds = pair + [0, column]
+    return tf.random.stateless_uniform([count], seeds, dtype=tf.float64, alg="philox")
 
 
 def _log_uniform_p(size: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
