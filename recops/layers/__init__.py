@@ -6,6 +6,7 @@ from recops.layers.bilinear import BilinearInteraction, OuterProduct
 from recops.layers.bilstm import BiLSTM
 from recops.layers.cin import CIN
 from recops.layers.cross import Cross
+from recops.layers.dynamic_gru import DynamicGRU
 from recops.layers.embedding import EmbeddingBag, FusedEmbedding, PaddingMask
 from recops.layers.interacting import InteractingLayer, NumberEmbedding
 from recops.layers.interest import InterestEvolution, InterestExtractor
@@ -14,7 +15,7 @@ from recops.layers.lsplm import LSPLM, RegionMixture
 from recops.layers.mlp import MLP, Dice
 from recops.layers.pairwise import FFM, FM, BiInteraction, InnerProduct, PairwiseHadamard
 from recops.layers.pooling import AttentionalPooling
-from recops.layers.recurrent import GRU, DynamicGRU
+from recops.layers.recurrent import GRU
 from recops.layers.regularization import BatchAwareL2
 from recops.layers.sampled_softmax import SampledSoftmax
 from recops.layers.senet import SENET

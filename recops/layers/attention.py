@@ -280,6 +280,13 @@ class MultiHeadAttention(ShapedLayer):
         specs = tuple(keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes)
         return specs if return_attention_scores else specs[0]
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> MultiHeadAttention:
+        """The layer of a config of its own or of `keras.layers.MultiHeadAttention`."""
+        # Keras 2 has these: shapes come with the first call, and masks are always selects here.
+        two = ("query_shape", "key_shape", "value_shape", "softmax_robust_masking")
+        return super().from_config({k: v for k, v in config.items() if k not in two})
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

@@ -11,8 +11,8 @@ from recops import losses
 from recops._core import checks, compat
 from recops._core.compat import keras
 from recops.layers.base import OpLayer, build_child, kept, positive
+from recops.layers.dynamic_gru import DynamicGRU
 from recops.layers.mlp import MLP
-from recops.layers.recurrent import DynamicGRU
 from recops.layers.target_attention import TargetAttention
 from recops.ops.dynamic_gru.options import AUGRU_FORMS, GRU_TYPES
 

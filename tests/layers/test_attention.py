@@ -241,6 +241,16 @@ def test_reload_with_inputs_of_three_widths(tmp_path):
     assert MultiHeadAttention.from_config(config).get_config() == config
 
 
+def test_a_config_of_keras_makes_ours():
+    stock = keras.layers.MultiHeadAttention(2, 3, use_bias=False)
+    x = np.random.default_rng(0).normal(size=(2, 4, 5)).astype("float32")
+    want = stock(x, x)
+    ours = MultiHeadAttention.from_config(stock.get_config())
+    ours(x, x)
+    ours.set_weights(stock.get_weights())
+    np.testing.assert_allclose(ours(x, x), want, atol=1e-6)
+
+
 def test_kernels_of_one_seeded_initializer_differ():
     layer = MultiHeadAttention(N, E, kernel_initializer=keras.initializers.GlorotUniform(1))
     layer(QUERY, QUERY)

@@ -93,6 +93,17 @@ def test_gru_takes_keras_arguments_by_place_and_keeps_them_in_its_config():
     assert sum(float(tf.reduce_sum(loss)) for loss in again.losses) > 0
 
 
+def test_gru_shows_what_keras_gru_shows():
+    stock = keras.layers.GRU(H, dropout=0.1, reset_after=False, use_bias=False)
+    ours = layers.GRU.from_config(stock.get_config())
+    for name in ("dropout", "recurrent_dropout", "reset_after", "use_bias", "activation"):
+        assert getattr(ours, name) == getattr(stock, name), name
+    assert type(ours.kernel_initializer) is type(stock.kernel_initializer)
+    if KERAS_3:
+        assert np.ravel(ours.state_size).tolist() == np.ravel(stock.state_size).tolist() == [H]
+        assert tf.nest.flatten(ours.get_initial_state(B))[0].shape == (B, H)
+
+
 def test_a_state_in_a_list_and_symbolic():
     x, _, state = arrays()
     layer = layers.GRU(H)
