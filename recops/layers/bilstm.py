@@ -137,7 +137,10 @@ class BiLSTM(OpLayer):
     def _stack(self, x: Any, mask: Any, training: Any, stack: list[Any], first: int) -> Any:
         for i, lstm in enumerate(stack):
             dropped = self.dropouts[first + i](x, training=training) if self.dropouts else x
-            y = lstm(dropped, mask=mask, training=training)
+            if x.shape[0] == 0:  # Keras's cell fails where it sees that there is no row
+                y = tf.zeros([0, tf.shape(x)[1], self.units], x.dtype)
+            else:
+                y = lstm(dropped, mask=mask, training=training)
             if lstm.go_backwards:
                 y = tf.reverse(y, [1])  # from the order of processing to that of time
             x = x + y if i >= self.layers - self.res_layers else y

@@ -264,6 +264,15 @@ def test_padding_on_either_side_gives_bilstm_the_same():
         np.testing.assert_array_equal(y[~mask], 0)
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_bilstm_of_no_rows(jit):
+    layer = layers.BiLSTM(H, layers=2, res_layers=1)
+    layer(np.ones((1, T, D), np.float32))
+    run = tf.function(lambda x: layer(x), jit_compile=jit)
+    for call in (layer, run):
+        assert call(tf.ones((0, T, D))).shape == (0, T, H)
+
+
 def test_bilstm_drops_in_training_only_and_repeats_by_seed():
     x, _, _ = arrays()
     one, two, other = (layers.BiLSTM(H, dropout_rate=0.5, seed=seed) for seed in (1, 1, 2))
