@@ -125,6 +125,10 @@ class SampledSoftmax(OpLayer):
     def compute_output_shape(self, inputs_shape: Any, labels_shape: Any = None) -> Any:
         return (inputs_shape[0], 1)
 
+    def compute_output_spec(self, inputs: Any, *_: Any, **__: Any) -> Any:
+        """Keras 3's: a loss is float32 under every policy."""
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype="float32")
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
