@@ -55,11 +55,19 @@ def test_gauc_of_one_group_is_auc_and_ignores_offsets_between_groups():
 def test_gauc_takes_strings_columns_and_any_order_of_rows():
     labels, predictions, groups = sample(3)
     expected = gauc(labels, predictions, groups)
-    assert gauc(labels, predictions, np.char.mod("user %d", groups)) == expected
+    assert gauc(labels, predictions, np.char.mod("user %d", groups)) == pytest.approx(
+        expected, abs=1e-14
+    )
     shuffled = np.random.default_rng(0).permutation(len(labels))
     assert gauc(
         labels[shuffled, None].astype("float32"), predictions[shuffled, None], groups[shuffled]
     ) == pytest.approx(expected, abs=1e-14)
+
+
+@pytest.mark.parametrize("groups", [["a", None, "a"], [1.0, float("nan"), 1.0]])
+def test_gauc_needs_a_group_for_each_row(groups):
+    with pytest.raises(ValueError, match=r"each row needs a group, got (None|nan) in row 1"):
+        gauc([0, 1, 1], [0.1, 0.2, 0.3], np.array(groups, object))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -235,7 +236,7 @@ def _records(lines: Lines, wanted: set[str] | None = None) -> Iterator[tuple[int
                     continue
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 try:
                     # The meta data of 2014 is written as Python prints it.
                     record = ast.literal_eval(line.decode("utf-8", "replace"))
@@ -260,14 +261,15 @@ def _reviews(path: Path) -> tuple[Factors, Factors, np.ndarray]:
         user, item = _first(record, _USER), _first(record, _ITEM)
         time = record.get("unixReviewTime")
         if time is None and isinstance(stamp := record.get("timestamp"), (int, float)):
-            time = stamp // 1000
+            time = stamp / 1000
         if not isinstance(user, str) or not isinstance(item, str):
             lines.reject(number, "expected a reviewerID (user_id) and an asin")
-        elif isinstance(time, bool) or not isinstance(time, (int, float)):
+        # NaN is no number of seconds, nor is what int64 does not hold.
+        elif isinstance(time, bool) or not (isinstance(time, (int, float)) and abs(time) < 2**62):
             lines.reject(number, "expected a number as unixReviewTime (timestamp)")
         else:
             found.append((user, item))
-            times.append(int(time))
+            times.append(math.floor(time))
     lines.close()
     users.add([user for user, _ in found])
     items.add([item for _, item in found])

@@ -29,8 +29,8 @@ class Encoder:
     they depend neither on the order of the rows nor on the form that they come in.
 
     Data may be a pandas DataFrame, a mapping of columns [N], or an array [N] or [N, C], whose
-    columns are then named "0", "1", ... Columns hold text, integers, floats or booleans; None, NaN
-    and pandas' NA are missing, and get id 0.
+    columns are then named "0", "1", ...; a list or a pandas Series is one column, "0". Columns hold
+    text, integers, floats or booleans; None, NaN and pandas' NA are missing, and get id 0.
 
     Args:
       columns: names to encode; None takes all that the fitted data has.
@@ -39,7 +39,8 @@ class Encoder:
     Defaults: min_count=1.
 
     Raises: ValueError for a column that is missing, of another length or type than expected, or
-    text where numbers were fitted (or the reverse); RuntimeError before `fit`.
+    text where numbers were fitted (or the reverse), or both text and bytes; RuntimeError before
+    `fit`.
 
     Cost: text is hashed once a cell, numbers are sorted; no line of Python runs once a row. What is
     learnt is kept once a distinct value.
@@ -88,7 +89,7 @@ class Encoder:
         }
 
     def transform(self, data: Any) -> Any:
-        """Ids of any rows: int32, an array for an array, else a dict of [N]."""
+        """Ids of any rows: int32, an array for an array, list or Series, else a dict of [N]."""
         self._check_fitted("transform")
         ids = {}
         for name, column in _columns("Encoder.transform", data, list(self._values)):
@@ -102,10 +103,9 @@ class Encoder:
             # One entry more, for the code -1 of a missing value.
             table = np.array([*(known.get(value, 0) for value in column.distinct), 0], np.int32)
             ids[name] = table[column.codes]
-        if isinstance(data, np.ndarray):
-            stacked = np.stack(list(ids.values()), axis=1)
-            return stacked if data.ndim == 2 else stacked[:, 0]
-        return ids
+        if _flat(data):
+            return next(iter(ids.values()))
+        return np.stack(list(ids.values()), axis=1) if isinstance(data, np.ndarray) else ids
 
     def fit_transform(self, data: Any) -> Any:
         """`fit`, then `transform` of the same rows."""
@@ -135,7 +135,10 @@ class Encoder:
         return made
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write what was learnt as JSON; the file appears when it is whole."""
+        """Write what was learnt as JSON; the file appears when it is whole.
+
+        An infinity is written as Python's json does, `Infinity`, which strict readers refuse.
+        """
         self._check_fitted("save")
         path = Path(path)
         content = {
@@ -148,7 +151,8 @@ class Encoder:
         }
         temporary = path.with_name(f".{path.name}.writing")
         try:
-            temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+            # Python reads the Infinity again that JSON itself does not have; NaN is never a value.
+            temporary.write_text(json.dumps(content), encoding="utf-8")
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -166,16 +170,27 @@ class Encoder:
             found = content["columns"]
             values = {name: column["values"] for name, column in found.items()}
             counts = {name: np.array(c["counts"], np.int64) for name, c in found.items()}
-            if any(len(counts[name]) != len(values[name]) + 1 for name in found):
+            if any(counts[name].shape != (len(values[name]) + 1,) for name in found):
                 raise ValueError("a count is missing")
+            for name, known in values.items():
+                if not any(all(isinstance(v, kind) for v in known) for kind in (str, (int, float))):
+                    raise ValueError(f"the column {name!r} holds neither text nor numbers alone")
             made = cls(list(values), content["min_count"])
+            made._learn(values, counts)
         except FileNotFoundError:
             raise DataError(f"Encoder.load: {path}: no such file") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise DataError(
                 f"Encoder.load: {path} is no file that Encoder.save wrote, or is cut off ({error})"
             ) from None
-        made._learn(values, counts)
         return made
 
     def _known(self, table: dict[str, Any], column: str) -> Any:
@@ -193,11 +208,12 @@ class Encoder:
 
 def _columns(asker: str, data: Any, wanted: Sequence[str] | None) -> Iterator[tuple[str, Factors]]:
     """The wanted columns (None: all), by name, in the order of `wanted`."""
+    if _flat(data):
+        data = {"0": data}
     if isinstance(data, np.ndarray):
-        if data.ndim not in (1, 2):
+        if data.ndim != 2:
             raise ValueError(f"{asker}: expected an array [N] or [N, C], got {list(data.shape)}")
-        parts = data[:, None] if data.ndim == 1 else data
-        data = {str(i): parts[:, i] for i in range(parts.shape[1])}
+        data = {str(i): data[:, i] for i in range(data.shape[1])}
     if not (isinstance(data, Mapping) or hasattr(data, "columns")):
         raise ValueError(
             f"{asker}: expected a DataFrame, a mapping of columns or an array, got "
@@ -223,6 +239,13 @@ def _columns(asker: str, data: Any, wanted: Sequence[str] | None) -> Iterator[tu
                 f"{asker}: the column {name!r} has {len(column)} rows, the first one {rows}"
             )
         yield name, column
+
+
+def _flat(data: Any) -> bool:
+    """Whether the data is one column without a name: an array [N], or what stands for one."""
+    if isinstance(data, np.ndarray) or hasattr(data, "isna"):
+        return data.ndim == 1
+    return isinstance(data, (list, tuple))
 
 
 def embedding_dim(n: int, rule: str = "log2", k: float = 6, max_k: float = 16) -> int:

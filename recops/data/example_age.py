@@ -41,6 +41,8 @@ def example_age(
     # Unix seconds do not fit float32: the difference is taken first.
     found = found.astype(np.float64)
     end = found.max() if latest is None else latest
+    if not np.isfinite(end):
+        raise ValueError(f"example_age: latest must be finite, got {end}")
     if scale is None:
         # Examples of one moment have one age, whatever the unit.
         scale = float(found.max() - found.min()) or 1.0

@@ -48,8 +48,10 @@ class Factors:
         if isinstance(values, cls):
             return values
         missing = np.asarray(values.isna()) if hasattr(values, "isna") else None
-        # A list would become text whole where one of its cells is.
-        array = np.asarray(values, None if hasattr(values, "dtype") else object)
+        # A list would become text whole where one of its cells is, and pandas' nullable integers
+        # floats, which do not tell large ones apart.
+        plain = isinstance(getattr(values, "dtype", None), np.dtype)
+        array = np.asarray(values, None if plain else object)
         if array.ndim != 1:
             raise ValueError(f"the column {name!r} must have the shape [N], got {[*array.shape]}")
         if array.dtype.kind in "biuf":
@@ -58,19 +60,18 @@ class Factors:
             raise ValueError(f"the column {name!r} must hold text or numbers, got {array.dtype}")
         cells = array.tolist()
         if missing is None:
-            # NaN alone differs from itself.
-            missing = np.array([cell is None or cell != cell for cell in cells], bool)
+            missing = np.array([_is_missing(cell) for cell in cells], bool)
         present = np.flatnonzero(~missing)
         if len(present) < len(cells):
             cells = [cells[i] for i in present.tolist()]
         codes = np.full(len(array), -1, np.int32)
         kinds = {type(cell) for cell in cells}
-        if all(issubclass(kind, (str, bytes)) for kind in kinds):
+        if all(issubclass(kind, str) for kind in kinds) or kinds <= {bytes, np.bytes_}:
             found = Factorizer()
             found.add(cells)
             inner = found.factors()
         elif all(issubclass(kind, (int, float, np.number, np.bool_)) for kind in kinds):
-            inner = cls._of_numbers(np.array(cells))
+            inner = cls._of_numbers(_exactly(name, cells))
         else:
             named = ", ".join(sorted(kind.__name__ for kind in kinds))
             raise ValueError(
@@ -88,6 +89,22 @@ class Factors:
             distinct = distinct[:-1]
             codes[codes == len(distinct)] = -1
         return cls(codes, distinct.tolist())
+
+
+def _is_missing(cell: Any) -> bool:
+    # NaN and NaT differ from themselves; pandas' NA neither does nor does not.
+    return cell is None or type(cell).__name__ == "NAType" or bool(cell != cell)
+
+
+def _exactly(name: str, cells: list[Any]) -> np.ndarray:
+    """An array of numbers of any kind in which none has become another."""
+    array = np.array(cells)
+    if array.dtype.kind == "O" or array.tolist() != cells:
+        raise ValueError(
+            f"the column {name!r} holds integers that no one type of NumPy can tell apart, such as "
+            f"{max(cells, key=abs)}; convert them to text"
+        )
+    return array
 
 
 class Factorizer:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,8 @@ from recops.data.splits import check_task, divided, random_parts, single_file
 if TYPE_CHECKING:
     from recops.features import Feature
 
+# So many lines tell the form of a file, whatever the very first one is.
+_FIRST = 100
 _PARTS = ("train", "valid", "test")
 
 Fields = Sequence[str] | Mapping[str, tuple[int, int]] | None
@@ -172,13 +176,22 @@ class _Columns:
         self.ranges: list[tuple[int, int]] = []
         if isinstance(fields, Mapping):
             self.ranges = [(int(first), int(last)) for first, last in fields.values()]
+            _check_apart(fields)
         elif fields is not None and len(set(fields)) < len(fields):
             raise ValueError(f"libfm: fields names one twice: {list(fields)}")
 
+    def learn_form(self, lines: list[bytes]) -> None:
+        """What most of the first lines have: a field in each entry or none, and so many entries."""
+        entries = [line.partition(b"#")[0].split()[1:] for line in lines[:_FIRST]]
+        forms = Counter(found[0].count(b":") == 2 for found in entries if found)
+        if self.with_field is not None or not forms:
+            return
+        self.with_field = forms.most_common(1)[0][0]
+        widths = Counter(map(len, filter(None, entries)))
+        self.width = widths.most_common(1)[0][0] if self.fields is None else len(self.fields)
+
     def place(self, tokens: list[bytes]) -> list[tuple[int, bytes, float]]:
         """Field, index and value of each entry of a line; ValueError says what does not fit."""
-        if self.with_field is None and tokens:
-            self.with_field = tokens[0].count(b":") == 2
         colons = 2 if self.with_field else 1
         if any(token.count(b":") != colons for token in tokens):
             wrong = next(token for token in tokens if token.count(b":") != colons)
@@ -188,8 +201,6 @@ class _Columns:
         if self.with_field or self.ranges:
             keys = [int(part[0]) for part in parts]
         else:
-            if self.width is None:
-                self.width = len(tokens) if self.fields is None else len(self.fields)
             if len(tokens) != self.width:
                 raise ValueError(f"expected {self.width} entries, got {len(tokens)}")
             keys = list(range(len(tokens)))
@@ -221,11 +232,22 @@ class _Columns:
         return {name: self.entries[number] for name, number in zip(names, found)}
 
 
+def _check_apart(fields: Mapping[str, tuple[int, int]]) -> None:
+    ordered = sorted(fields, key=lambda name: fields[name])
+    for before, after in itertools.pairwise(ordered):
+        if fields[after][0] <= fields[before][1]:
+            raise ValueError(
+                f"libfm: the fields {before!r} {tuple(fields[before])} and {after!r} "
+                f"{tuple(fields[after])} overlap"
+            )
+
+
 def _read(path: Path, columns: _Columns) -> np.ndarray:
     """Read a file into the columns; the labels of its rows."""
     lines = Lines("libfm", path)
     labels: list[float] = []
     for numbers, block in lines.blocks():
+        columns.learn_form(block)
         found: dict[int, tuple[list[int], list[bytes], list[float]]] = {}
         for number, line in zip(numbers, block):
             tokens = line.partition(b"#")[0].split()

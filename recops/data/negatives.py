@@ -34,7 +34,8 @@ def sample_negatives(
 
     Defaults: distortion=0.75, seed=0.
 
-    Returns: shape and dtype of `positives`; 0 where that is 0, else an id of 1..V.
+    Returns: shape and dtype of `positives`, or a wider one that can hold V; 0 where that is 0,
+      else an id of 1..V.
 
     Raises: ValueError for an id outside 0..V, counts that are no counts, or a row for which no id
       is left.
@@ -68,13 +69,17 @@ def sample_negatives(
         rest = rest[hit]
         if not len(rest):
             break
-    for one in np.unique(row[rest]):
+    for one, positive in np.unique(np.stack([row[rest], own[rest]], axis=1), axis=0):
         allowed = weights.copy()
         start, stop = np.searchsorted(forbidden, [one * len(weights), (one + 1) * len(weights)])
         allowed[forbidden[start:stop] - one * len(weights)] = 0
-        here = rest[row[rest] == one]
+        # Beside a weight so large that the sum of all rounds the others off, it is drawn for ever.
+        allowed[positive] = 0
+        here = rest[(row[rest] == one) & (own[rest] == positive)]
         drawn[here] = _draw(random, allowed, own[here], row[here])
-    out = np.zeros(positives.size, positives.dtype)
+    # Negatives of narrow positives may be any id.
+    wide = np.result_type(positives.dtype, np.min_scalar_type(vocabulary_size))
+    out = np.zeros(positives.size, wide)
     out[kept] = drawn
     return out.reshape(positives.shape)
 
@@ -138,6 +143,8 @@ def _ids(name: str, values: ArrayLike, vocabulary_size: int) -> np.ndarray:
 def _weights(vocabulary_size: int, counts: ArrayLike | None, distortion: float) -> np.ndarray:
     """[V + 1] relative probability of each id; that of 0 is 0."""
     weights = np.ones(vocabulary_size + 1)
+    if not np.isfinite(distortion):
+        raise ValueError(f"sample_negatives: distortion must be finite, got {distortion}")
     if counts is not None:
         weights = np.array(counts, np.float64)
         if weights.shape != (vocabulary_size + 1,):

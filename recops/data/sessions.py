@@ -43,15 +43,22 @@ def split_sessions(
     first[:1] = True
     if groups is not None:
         first[1:] = _changes(np.asarray(groups), len(times))
-    pause = np.diff(times)
-    # Asked in this way, NaN is no order either.
-    wrong = np.flatnonzero(~(pause >= 0) & ~first[1:])
+    # Compared, not subtracted: a difference of integers may not fit their type. Asked in this way,
+    # NaN is no order either.
+    wrong = np.flatnonzero(~(times[1:] >= times[:-1]) & ~first[1:])
     if len(wrong):
         at = wrong[0]
         raise ValueError(
             f"split_sessions: times must ascend{'' if groups is None else ' within each user'}, "
             f"got {times[at]} and then {times[at + 1]} at {at + 1}"
         )
+    if times.dtype.kind == "f" and np.isnan(times).any():
+        raise ValueError(
+            f"split_sessions: times must be numbers, got NaN at {np.isnan(times).argmax()}"
+        )
+    # Unsigned, the difference of two ascending integers of 64 bits is right whatever they are.
+    whole = times.dtype.kind in "iu"
+    pause = np.diff(times.astype(np.int64).view(np.uint64) if whole else times)
     begun = np.cumsum(first | np.concatenate([[True], pause >= gap])[: len(times)])
     user = np.cumsum(first) - 1
     return begun - begun[np.flatnonzero(first)][user]
@@ -62,6 +69,10 @@ def _changes(groups: np.ndarray, size: int) -> np.ndarray:
         raise ValueError(
             f"split_sessions: groups must have the shape of times, [{size}], got "
             f"{list(groups.shape)}"
+        )
+    if groups.dtype == object and any(group is None or group != group for group in groups):
+        raise ValueError(
+            "split_sessions: groups must name a user for each action, got a missing one"
         )
     changes = groups[1:] != groups[:-1]
     if size and len(np.unique(groups)) != np.count_nonzero(changes) + 1:

@@ -57,7 +57,16 @@ def divided(
     groups: np.ndarray,
     features: Sequence[Feature],
 ) -> Dataset:
-    """The data set whose split of each row is 0, 1 or 2 in `part`."""
+    """The data set whose split of each row is 0, 1 or 2 in `part`.
+
+    Raises: recops.data.DataError when a split has no row.
+    """
+    for which, name in enumerate(("train", "validation", "test")):
+        if not (part == which).any():
+            raise DataError(
+                f"the {name} split of {len(part)} rows has none; where one file is divided, a "
+                f"tenth of its rows each is validation and test, so it needs 10 or more"
+            )
 
     def take(which: int) -> Split:
         rows = part == which

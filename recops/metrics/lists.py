@@ -120,8 +120,9 @@ def _lists(metric: str, labels: Any, predictions: Any, k: int) -> tuple[np.ndarr
         raise ValueError(
             f"{metric}: predictions must be finite, got {scores[~np.isfinite(scores)][0]}"
         )
-    if not (gains >= 0).all():
-        raise ValueError(f"{metric}: labels must be 0 or more, got {gains[~(gains >= 0)][0]}")
+    fits = (gains >= 0) & np.isfinite(gains)
+    if not fits.all():
+        raise ValueError(f"{metric}: labels must be finite and 0 or more, got {gains[~fits][0]}")
     usable = (gains > 0).any(axis=1)
     if not usable.any():
         raise ValueError(f"{metric}: needs a list with a relevant item, got none in {len(gains)}")

@@ -191,6 +191,22 @@ def test_what_does_not_fit_is_said(reviews, tmp_path, capsys):
         amazon(place)
 
 
+@pytest.mark.parametrize("time", ["NaN", "1e999", "1e30", "-1e30"])
+@pytest.mark.parametrize("name", ["unixReviewTime", "timestamp"])
+def test_a_time_that_is_none_costs_its_line_alone(name, time, reviews, tmp_path, capsys):
+    place = folder(tmp_path / "a", reviews)
+    file = place / "reviews_Books_5.json.gz"
+    lines = gzip.decompress(file.read_bytes()).decode().splitlines()
+    lines[3] = f'{{"reviewerID": "A1", "asin": "B001", "{name}": {time}}}'
+    file.write_text("\n".join(lines))
+    amazon(place)
+    assert "line 4: expected a number as unixReviewTime" in capsys.readouterr().err
+    lines[3] = "[" * 100_000
+    file.write_text("\n".join(lines))
+    amazon(place)
+    assert "line 4: expected a JSON object" in capsys.readouterr().err
+
+
 def test_mistakes(reviews, place, tmp_path):
     with pytest.raises(DataError, match=r"amazon: .*nope: no such file or folder"):
         amazon(tmp_path / "nope")

@@ -130,10 +130,47 @@ def test_a_file_that_is_none(tmp_path):
     whole = path.read_text()
     other = json.loads(whole)
     other["columns"]["x"]["counts"].pop()
-    for broken in (whole[:-20], "[]", "{}", json.dumps(other), whole.replace("Encoder 1", "E 9")):
+    lists = whole.replace('"values": [', '"values": [[], ').replace('"counts": [', '"counts": [0, ')
+    for broken in (
+        lists,
+        whole[:-20],
+        "[]",
+        "{}",
+        json.dumps(other),
+        whole.replace("Encoder 1", "E 9"),
+    ):
         path.write_text(broken)
         with pytest.raises(DataError, match=r"no file that Encoder.save wrote, or is cut off"):
             Encoder.load(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "ids"),
+    [
+        (pd.Series([2**53, 2**53 + 1, None], dtype="Int64"), [1, 2, 0]),
+        (pd.Series([2**63 + 1, 2**63, None], dtype="UInt64"), [2, 1, 0]),
+        ([2**63 + 1, 2**63], [2, 1]),
+        ([2**53, None, 2**53 + 1], [1, 0, 2]),
+    ],
+)
+def test_large_integers_stay_apart(column, ids):
+    encoder = Encoder()
+    assert encoder.fit_transform({"a": column})["a"].tolist() == ids
+    assert all(isinstance(value, int) for value in encoder.vocabulary("a"))
+
+
+def test_a_list_and_a_series_are_one_column():
+    want = Encoder().fit_transform(np.array(["a", "b", "a"])).tolist()
+    for form in (["a", "b", "a"], ("a", "b", "a"), pd.Series(["a", "b", "a"])):
+        assert Encoder().fit_transform(form).tolist() == want
+    assert Encoder().fit_transform([pd.NA, "a", float("nan")]).tolist() == [0, 1, 0]
+
+
+def test_infinite_numbers_are_values(tmp_path):
+    encoder = Encoder().fit({"a": [1.0, np.inf, np.inf, -np.inf, np.nan]})
+    encoder.save(tmp_path / "e")
+    again = Encoder.load(tmp_path / "e")
+    assert again.vocabulary("a") == encoder.vocabulary("a") == [np.inf, -np.inf, 1.0]
 
 
 FITTED = Encoder().fit({"a": ["x", "y"], "b": [1, 2]})
@@ -151,8 +188,11 @@ FITTED = Encoder().fit({"a": ["x", "y"], "b": [1, 2]})
         (lambda: Encoder().fit({"a": np.array([1, "x"], object)}), "text or numbers alone, got in"),
         (lambda: Encoder().fit({"a": [[1, 2]]}), r"'a' must have the shape \[N\], got \[1, 2\]"),
         (lambda: Encoder().fit({"a": np.array(["2020"], "M8")}), "text or numbers, got datetime64"),
+        (lambda: Encoder().fit({"a": [b"a", "a"]}), "text or numbers alone, got bytes, str"),
+        (lambda: Encoder().fit({"a": [2**63 + 1, -1]}), "no one type of NumPy can tell apart"),
+        (lambda: Encoder().fit({"a": [2**53 + 1, 0.5]}), f"such as {2**53 + 1}; convert them"),
         (lambda: Encoder().fit({}), "the data has no columns"),
-        (lambda: Encoder().fit([1, 2]), "expected a DataFrame, a mapping of columns or an array"),
+        (lambda: Encoder().fit({1, 2}), "expected a DataFrame, a mapping of columns or an array"),
         (lambda: Encoder().fit(np.zeros((1, 2, 3))), r"expected an array \[N\] or \[N, C\]"),
         (lambda: Encoder(min_count=0), "min_count must be an integer of 1 or more, got 0"),
         (lambda: Encoder("ab"), "columns must be names of columns, got 'ab'"),

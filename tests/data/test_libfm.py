@@ -96,6 +96,19 @@ def test_lines_that_do_not_fit(tmp_path, capsys):
         libfm(write(tmp_path / "a", lines[:30]))
 
 
+@pytest.mark.parametrize("bad", ["1 100:1", "1 garbage", "1", "1 0:8:1 1:9:1"])
+@pytest.mark.parametrize("form", ["libFM", "libFFM"])
+def test_the_first_line_may_be_the_bad_one(bad, form, tmp_path, capsys):
+    lines = [FRAPPE[i % 3] for i in range(300)]
+    if form == "libFFM":
+        lines = [line.replace(" ", " 0:", 1).replace(" 4", " 1:4") for line in lines]
+        lines = [line.replace(" 5", " 2:5") for line in lines]
+        bad = bad.replace("0:8:1 1:9:1", "8:1 9:1")
+    data = libfm(write(tmp_path / "a", [bad, *lines]))
+    assert sum(map(len, (data.train, data.validation, data.test))) == 300
+    assert "1 of 301 lines left out: line 1: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("lines", "fields", "error", "reason"),
     [
@@ -108,12 +121,18 @@ def test_lines_that_do_not_fit(tmp_path, capsys):
         (["1 1:1", "0"], None, DataError, "line 2: expected 1 entries, got 0"),
         (["1 1:1:1", "0 2:1:1"], ["a"], ValueError, "1 names, but the lines have 2 fields"),
         (FRAPPE, ["a", "a", "b"], ValueError, "fields names one twice"),
+        (FRAPPE, {"a": (0, 9), "b": (8, 10)}, ValueError, r"'a' \(0, 9\) and 'b' \(8, 10\) overl"),
         (FRAPPE, "abc", ValueError, "fields must be names or a mapping, got 'abc'"),
     ],
 )
 def test_mistakes(lines, fields, error, reason, tmp_path):
     with pytest.raises(error, match=f"libfm: .*{reason}"):
         libfm(parts(tmp_path, lines), fields)
+
+
+def test_too_few_rows_for_three_splits(tmp_path):
+    with pytest.raises(DataError, match=r"the validation split of 9 rows has none; .* 10 or more"):
+        libfm(write(tmp_path / "a", FRAPPE, 9))
 
 
 def test_a_folder_that_lacks_a_part(tmp_path):

@@ -93,6 +93,20 @@ def test_nothing_to_draw_for():
     assert sample_negatives([0, 0], vocabulary_size=1, counts=[0, 0]).tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32"])
+def test_narrow_positives_have_all_ids_for_negatives(dtype):
+    drawn = sample_negatives(np.full((50, 40), 3, dtype), vocabulary_size=60_000)
+    assert drawn.min() > 0
+    assert drawn.max() > np.iinfo("int16").max
+
+
+def test_a_positive_beside_whose_weight_all_others_round_off_is_not_drawn():
+    drawn = sample_negatives(
+        np.ones(200, int), vocabulary_size=3, counts=[0, 1e17, 1, 1], distortion=1
+    )
+    assert set(drawn) == {2, 3}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -108,6 +122,7 @@ def test_nothing_to_draw_for():
         ({"positives": [1], "exclude": [[9]]}, r"exclude has the id 9, which is outside 0\.\.3"),
         ({"positives": [1], "counts": [1, 1, 1]}, r"one entry for each id 0\.\.3, got shape \[3\]"),
         ({"positives": [1], "counts": [0, 1, -1, 1]}, "counts must be finite and 0 or more"),
+        ({"positives": [1], "distortion": float("nan")}, "distortion must be finite, got nan"),
         ({"positives": [1], "counts": [5, 0, 0, 0]}, "no id is left to draw in row 0: each is"),
     ],
 )

@@ -50,11 +50,22 @@ def test_few_actions():
 
 
 @pytest.mark.parametrize(
+    ("dtype", "times"),
+    [("int8", [-128, 127]), ("int32", [-(2**31), 2**31 - 1]), ("uint64", [0, 2**64 - 1])],
+)
+def test_pauses_that_the_type_of_the_times_does_not_hold(dtype, times):
+    assert split_sessions(np.array(times, dtype), gap=200).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ({"times": [3, 5, 4]}, "times must ascend, got 5 and then 4 at 2"),
         ({"times": [3, 5, 4], "groups": [1, 2, 2]}, "ascend within each user, got 5 and then 4"),
         ({"times": [3.0, float("nan")]}, "times must ascend"),
+        ({"times": np.array([5000, 100], "uint64")}, "ascend, got 5000 and then 100 at 1"),
+        ({"times": [float("nan")]}, "times must be numbers, got NaN at 0"),
+        ({"times": [1, 2], "groups": ["a", None]}, "a user for each action, got a missing one"),
         ({"times": [1, 2, 3], "groups": [1, 2, 1]}, "must lie side by side"),
         ({"times": [1, 2], "groups": [1]}, r"groups must have the shape of times, \[2\], got \[1"),
         ({"times": [[1, 2]]}, r"shape \[N\], got int64 of shape \[1, 2\]"),
