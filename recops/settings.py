@@ -53,8 +53,10 @@ TRAINING: dict[str, Settings] = {
     # Larger steps than its kin: 0.781 on validation for 0.778.
     "DeepFM": replace(_DEEP, learning_rate=2e-3),
     "XDeepFM": replace(_DEEP, options={**_DEEP.options, "layer_size": (32, 32)}),
-    # The paper's three wide layers are meant for more data than this.
-    "NFM": replace(_DEEP, options={**_DEEP.options, "hidden_units": (64,)}),
+    # The paper's three wide layers are meant for more data than this. With the common penalty of
+    # 1e-3 the validation AUC is 0.7675, with this one 0.7685 and a log loss of 0.566, not 0.590;
+    # without batch normalization 0.763, with layers of 128 and 64 units 0.761.
+    "NFM": replace(_DEEP, options={**_DEEP.options, "hidden_units": (64,), "l2_embedding": 3e-3}),
     # Its pooling is an average over the pairs, so the embeddings' gradients are small.
     "AFM": replace(_SHALLOW, learning_rate=1e-2, options={"l2_embedding": 1e-5, "dropout": 0.2}),
     "PNN": _DEEP,
