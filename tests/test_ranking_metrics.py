@@ -70,6 +70,7 @@ def test_a_million_scores_take_less_than_a_second():
         ([0, 1], [0.1, 0.2], 1, r"must both be \[Q, N\], got \[2\] and \[2\]"),
         ([[0, 1]], [[0.1, np.nan]], 1, "finite, got nan"),
         ([[0, -1]], [[0.1, 0.2]], 1, "0 or more, got -1"),
+        ([[0, np.inf]], [[0.1, 0.2]], 1, "labels must be finite and 0 or more, got inf"),
         ([[0, 1]], [[0.1, 0.2]], 3, "k must be 1 to 2, got 3"),
         ([[0, 0]], [[0.1, 0.2]], 1, "relevant item, got none in 1"),
     ],

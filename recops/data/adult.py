@@ -16,7 +16,7 @@ from recops.data.encoder import Encoder
 from recops.data.factors import Factors
 from recops.data.lines import Lines
 from recops.data.numeric import check_transform, transform
-from recops.data.splits import check_task, divided
+from recops.data.splits import a_tenth, check_task, divided
 
 if TYPE_CHECKING:
     from recops.features import Feature
@@ -59,8 +59,8 @@ def adult(
 
     Returns: Dataset.
 
-    Raises: recops.data.DataError for a file that is missing, empty or of another form; ValueError
-    for an unknown task or transform.
+    Raises: recops.data.DataError for a file that is missing, empty, of another form or too short to
+    be divided; ValueError for an unknown task or transform.
 
     Example:
       >>> data = adult("adult/")  # doctest: +SKIP
@@ -82,7 +82,8 @@ def adult(
     known = len(read[0][0])
     part = np.full(len(labels), 2, np.int8)
     part[:known] = 0
-    part[np.random.default_rng(seed).permutation(known)[: known // 10]] = 1
+    tenth = a_tenth(f"adult: {files[0]}", known)
+    part[np.random.default_rng(seed).permutation(known)[:tenth]] = 1
     train = part == 0
     columns = {
         name: Factors.of(name, [None if cell == b"?" else cell for cell in column])

@@ -240,7 +240,7 @@ def _records(lines: Lines, wanted: set[str] | None = None) -> Iterator[tuple[int
                 try:
                     # The meta data of 2014 is written as Python prints it.
                     record = ast.literal_eval(line.decode("utf-8", "replace"))
-                except (ValueError, SyntaxError, MemoryError, RecursionError):
+                except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
                     record = None
             if isinstance(record, dict):
                 yield number, record
@@ -259,9 +259,9 @@ def _reviews(path: Path) -> tuple[Factors, Factors, np.ndarray]:
     found: list[tuple[str, str]] = []
     for number, record in _records(lines):
         user, item = _first(record, _USER), _first(record, _ITEM)
-        time = record.get("unixReviewTime")
-        if time is None and isinstance(stamp := record.get("timestamp"), (int, float)):
-            time = stamp / 1000
+        time, unit = record.get("unixReviewTime"), 1
+        if time is None:
+            time, unit = record.get("timestamp"), 1000
         if not isinstance(user, str) or not isinstance(item, str):
             lines.reject(number, "expected a reviewerID (user_id) and an asin")
         # NaN is no number of seconds, nor is what int64 does not hold.
@@ -269,7 +269,7 @@ def _reviews(path: Path) -> tuple[Factors, Factors, np.ndarray]:
             lines.reject(number, "expected a number as unixReviewTime (timestamp)")
         else:
             found.append((user, item))
-            times.append(math.floor(time))
+            times.append(math.floor(time) // unit)
     lines.close()
     users.add([user for user, _ in found])
     items.add([item for _, item in found])

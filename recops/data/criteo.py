@@ -55,8 +55,8 @@ def criteo(
 
     Returns: Dataset.
 
-    Raises: recops.data.DataError for a file that is missing, empty or of another form; ValueError
-    for an unknown task, transform or split.
+    Raises: recops.data.DataError for a file that is missing, empty, of another form or too short to
+    be divided; ValueError for an unknown task, transform or split.
 
     Cost: four bytes a cell while reading, whatever the length of the text, and each distinct
     category once.
@@ -76,7 +76,7 @@ def criteo(
     labels, numbers, categories = _read(
         single_file("criteo", path, "train") if path.is_dir() else path
     )
-    part = _SPLITS[split](len(labels), seed)
+    part = _SPLITS[split](f"criteo: {path}", len(labels), seed)
     train = part == 0
     columns = {name: column.factors() for name, column in zip(CATEGORIES, categories)}
     encoder = Encoder(min_count=min_count)

@@ -24,7 +24,7 @@ def example_age(
 
     Returns: float32 in the shape of `times`. What is later than `latest` has a negative age.
 
-    Raises: ValueError when times are not finite or scale is not above 0.
+    Raises: ValueError when times or `latest` are not finite, or scale is not above 0.
 
     Source: Covington et al., Deep Neural Networks for YouTube Recommendations, RecSys 2016,
       section 3.3.

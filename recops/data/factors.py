@@ -47,11 +47,14 @@ class Factors:
         """
         if isinstance(values, cls):
             return values
-        missing = np.asarray(values.isna()) if hasattr(values, "isna") else None
-        # A list would become text whole where one of its cells is, and pandas' nullable integers
-        # floats, which do not tell large ones apart.
-        plain = isinstance(getattr(values, "dtype", None), np.dtype)
-        array = np.asarray(values, None if plain else object)
+        if hasattr(values, "isna"):
+            known = ~np.asarray(values.isna())
+            if known.ndim == 1 and not known.all():
+                # Beside a missing one, pandas gives integers as floats, which do not tell large
+                # ones apart.
+                return cls.of(name, values[known])._placed(np.flatnonzero(known), len(known))
+        # A list would become text whole where one of its cells is.
+        array = np.asarray(values, None if hasattr(values, "dtype") else object)
         if array.ndim != 1:
             raise ValueError(f"the column {name!r} must have the shape [N], got {[*array.shape]}")
         if array.dtype.kind in "biuf":
@@ -59,12 +62,9 @@ class Factors:
         if array.dtype.kind not in "OSUT":
             raise ValueError(f"the column {name!r} must hold text or numbers, got {array.dtype}")
         cells = array.tolist()
-        if missing is None:
-            missing = np.array([_is_missing(cell) for cell in cells], bool)
-        present = np.flatnonzero(~missing)
+        present = np.flatnonzero([not _is_missing(cell) for cell in cells])
         if len(present) < len(cells):
             cells = [cells[i] for i in present.tolist()]
-        codes = np.full(len(array), -1, np.int32)
         kinds = {type(cell) for cell in cells}
         if all(issubclass(kind, str) for kind in kinds) or kinds <= {bytes, np.bytes_}:
             found = Factorizer()
@@ -77,8 +77,13 @@ class Factors:
             raise ValueError(
                 f"the column {name!r} must hold text or numbers alone, got {named}; convert it"
             )
-        codes[present] = inner.codes
-        return cls(codes, inner.distinct)
+        return inner._placed(present, len(array))
+
+    def _placed(self, rows: np.ndarray, size: int) -> Factors:
+        """The values at these rows among `size`, of which the others are missing."""
+        codes = np.full(size, -1, np.int32)
+        codes[rows] = self.codes
+        return Factors(codes, self.distinct)
 
     @classmethod
     def _of_numbers(cls, array: np.ndarray) -> Factors:
@@ -92,19 +97,56 @@ class Factors:
 
 
 def _is_missing(cell: Any) -> bool:
-    # NaN and NaT differ from themselves; pandas' NA neither does nor does not.
-    return cell is None or type(cell).__name__ == "NAType" or bool(cell != cell)
+    # NaN and NaT differ from themselves; pandas' NA and an array neither do nor do not.
+    if cell is None or type(cell).__name__ == "NAType":
+        return True
+    return not hasattr(cell, "__len__") and bool(cell != cell)
 
 
 def _exactly(name: str, cells: list[Any]) -> np.ndarray:
     """An array of numbers of any kind in which none has become another."""
     array = np.array(cells)
+    # A scalar of NumPy would itself be rounded for a comparison.
+    cells = [cell.item() if isinstance(cell, np.generic) else cell for cell in cells]
     if array.dtype.kind == "O" or array.tolist() != cells:
         raise ValueError(
             f"the column {name!r} holds integers that no one type of NumPy can tell apart, such as "
             f"{max(cells, key=abs)}; convert them to text"
         )
     return array
+
+
+def group_codes(asker: str, groups: Any) -> np.ndarray:
+    """Numbers in place of groups of any kind and shape, equal where the groups are.
+
+    Raises: ValueError for a group that is missing (None, NaN or pandas' NA), or no plain value.
+    """
+    # In a list, NaN beside text would become text, and large integers floats.
+    array = np.asarray(groups, None if hasattr(groups, "dtype") else object)
+    if array.dtype.kind in "biu":
+        return array
+    numbers = _numbering()
+    try:
+        # Hashing text takes a fraction of the time that sorting it does.
+        found = np.fromiter(map(numbers.__getitem__, array.ravel().tolist()), np.int64)
+    except TypeError as error:
+        raise ValueError(f"{asker}: groups must be integers or strings ({error})") from None
+    codes = found.reshape(array.shape)
+    missing = np.array([_is_missing(group) for group in numbers], bool)[codes]
+    if missing.any():
+        row = int(np.flatnonzero(missing)[0])
+        raise ValueError(
+            f"{asker}: each row needs a group, got {array.ravel()[row]} in row {row} "
+            f"({int(missing.sum())} of {array.size} rows); leave such rows out"
+        )
+    return codes
+
+
+def _numbering() -> defaultdict[Any, int]:
+    """Gives a value that is new the next number, without a line of Python a cell."""
+    numbers: defaultdict[Any, int] = defaultdict()
+    numbers.default_factory = numbers.__len__
+    return numbers
 
 
 class Factorizer:
@@ -119,9 +161,7 @@ class Factorizer:
     """
 
     def __init__(self) -> None:
-        self._codes: defaultdict[Any, int] = defaultdict()
-        # A value that is new gets the next number, without a line of Python a cell.
-        self._codes.default_factory = self._codes.__len__
+        self._codes = _numbering()
         self._blocks: list[np.ndarray] = []
 
     def add(self, cells: Iterable[Any]) -> None:

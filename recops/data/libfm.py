@@ -67,8 +67,8 @@ def libfm(
 
     Returns: Dataset.
 
-    Raises: recops.data.DataError for a file that is missing, empty or of another form; ValueError
-    for an unknown task or fields that do not fit.
+    Raises: recops.data.DataError for a file that is missing, empty, of another form or too short to
+    be divided; ValueError for an unknown task, or fields that do not fit or overlap.
 
     Source: Rendle, Factorization Machines with libFM, 2012; Juan et al., libffm.
 
@@ -82,7 +82,7 @@ def libfm(
     parts = [_read(file, columns) for file in _files(Path(path).expanduser())]
     labels = np.concatenate(parts) > threshold
     if len(parts) == 1:
-        part = random_parts(len(labels), seed)
+        part = random_parts(f"libfm: {path}", len(labels), seed)
     else:
         part = np.repeat(np.arange(3), [len(rows) for rows in parts])
     train = part == 0
@@ -182,12 +182,16 @@ class _Columns:
 
     def learn_form(self, lines: list[bytes]) -> None:
         """What most of the first lines have: a field in each entry or none, and so many entries."""
-        entries = [line.partition(b"#")[0].split()[1:] for line in lines[:_FIRST]]
-        forms = Counter(found[0].count(b":") == 2 for found in entries if found)
-        if self.with_field is not None or not forms:
+        if self.with_field is not None:
             return
+        # Remarks at the head of a file are no lines of it.
+        split = (line.partition(b"#")[0].split()[1:] for line in lines)
+        entries = list(itertools.islice(filter(None, split), _FIRST))
+        if not entries:
+            return
+        forms = Counter(found[0].count(b":") == 2 for found in entries)
         self.with_field = forms.most_common(1)[0][0]
-        widths = Counter(map(len, filter(None, entries)))
+        widths = Counter(map(len, entries))
         self.width = widths.most_common(1)[0][0] if self.fields is None else len(self.fields)
 
     def place(self, tokens: list[bytes]) -> list[tuple[int, bytes, float]]:
@@ -201,7 +205,7 @@ class _Columns:
         if self.with_field or self.ranges:
             keys = [int(part[0]) for part in parts]
         else:
-            if len(tokens) != self.width:
+            if self.width is not None and len(tokens) != self.width:
                 raise ValueError(f"expected {self.width} entries, got {len(tokens)}")
             keys = list(range(len(tokens)))
         if self.ranges:

@@ -37,8 +37,8 @@ def sample_negatives(
     Returns: shape and dtype of `positives`, or a wider one that can hold V; 0 where that is 0,
       else an id of 1..V.
 
-    Raises: ValueError for an id outside 0..V, counts that are no counts, or a row for which no id
-      is left.
+    Raises: ValueError for an id outside 0..V, counts that are no counts, a distortion that is not
+      finite or makes them overflow, or a row for which no id is left.
 
     Cost: a million draws take well under a second without `exclude`; with it, the excluded ids are
     sorted once.
@@ -64,22 +64,21 @@ def sample_negatives(
     rest = np.arange(len(own))
     for _ in range(_ROUNDS):
         drawn[rest] = _draw(random, weights, own[rest], row[rest])
-        hit = drawn[rest] == own[rest]
-        hit |= _among(row[rest] * len(weights) + drawn[rest], forbidden)
+        hit = _among(row[rest] * len(weights) + drawn[rest], forbidden)
         rest = rest[hit]
         if not len(rest):
             break
-    for one, positive in np.unique(np.stack([row[rest], own[rest]], axis=1), axis=0):
+    for one in np.unique(row[rest]):
         allowed = weights.copy()
         start, stop = np.searchsorted(forbidden, [one * len(weights), (one + 1) * len(weights)])
         allowed[forbidden[start:stop] - one * len(weights)] = 0
-        # Beside a weight so large that the sum of all rounds the others off, it is drawn for ever.
-        allowed[positive] = 0
-        here = rest[(row[rest] == one) & (own[rest] == positive)]
+        here = rest[row[rest] == one]
         drawn[here] = _draw(random, allowed, own[here], row[here])
-    # Negatives of narrow positives may be any id.
-    wide = np.result_type(positives.dtype, np.min_scalar_type(vocabulary_size))
-    out = np.zeros(positives.size, wide)
+    dtype = positives.dtype
+    if vocabulary_size > np.iinfo(dtype).max:
+        # Negatives of narrow positives may be any id.
+        dtype = np.promote_types(dtype, np.min_scalar_type(vocabulary_size))
+    out = np.zeros(positives.size, dtype)
     out[kept] = drawn
     return out.reshape(positives.shape)
 
@@ -94,12 +93,20 @@ def _draw(
             f"sample_negatives: no id is left to draw in row {row[stuck[0]]}: each is the positive "
             f"{own[stuck[0]]}, excluded, or never occurs"
         )
-    ends = np.cumsum(weights)
-    # A point on the line of all weights with that of the positive cut out.
-    point = random.random(len(own)) * (ends[-1] - weights[own])
-    point += np.where(point >= ends[own] - weights[own], weights[own], 0)
-    # "right" passes over what has no weight; rounding may give the end itself, which is beyond.
-    return np.searchsorted(ends, np.minimum(point, np.nextafter(ends[-1], 0)), side="right")
+    # The weights before the positive are summed from the first on, those behind it from the last
+    # back: no sum holds its own, which may be so large that it would round the others off.
+    ends, tails = np.cumsum(weights), np.cumsum(weights[::-1])
+    behind = len(weights) - 2 - own
+    left, right = ends[own - 1], np.where(behind < 0, 0, tails[behind])
+    point = random.random(len(own)) * (left + right)
+    # "right" and "left" pass over what has no weight; rounding may give an end, which is beyond.
+    before = (right == 0) | (point < left)
+    inside = np.minimum(point, np.nextafter(left, 0))[before]
+    from_end = np.clip(left + right - point, np.nextafter(0, 1), right)[~before]
+    drawn = np.empty(len(own), np.int64)
+    drawn[before] = np.searchsorted(ends, inside, side="right")
+    drawn[~before] = len(weights) - 1 - np.searchsorted(tails, from_end, side="left")
+    return drawn
 
 
 def _among(keys: np.ndarray, ordered: np.ndarray) -> np.ndarray:
@@ -116,7 +123,7 @@ def _keys(exclude: np.ndarray, rows: int, width: int) -> np.ndarray:
             f"sample_negatives: exclude must have the shape [{rows}, E], got {list(exclude.shape)}"
         )
     row, column = np.nonzero(exclude)
-    return np.sort(row * width + exclude[row, column])
+    return np.sort(row * width + exclude[row, column].astype(np.int64))
 
 
 def _ids(name: str, values: ArrayLike, vocabulary_size: int) -> np.ndarray:
@@ -154,6 +161,13 @@ def _weights(vocabulary_size: int, counts: ArrayLike | None, distortion: float) 
             )
         if not (np.isfinite(weights).all() and (weights >= 0).all()):
             raise ValueError("sample_negatives: counts must be finite and 0 or more")
-        weights = np.where(weights > 0, weights, 1) ** distortion * (weights > 0)
+        with np.errstate(over="ignore"):
+            weights = np.where(weights > 0, weights, 1) ** distortion * (weights > 0)
+            total = weights.sum()
+        if not np.isfinite(total):
+            raise ValueError(
+                f"sample_negatives: counts up to {np.max(counts)} ** {distortion} overflow; give "
+                f"a distortion nearer to 0"
+            )
     weights[0] = 0
     return weights

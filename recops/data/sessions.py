@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from recops.data.factors import group_codes
+
 
 def split_sessions(
     times: ArrayLike, gap: float = 1800, groups: ArrayLike | None = None
@@ -20,7 +22,8 @@ def split_sessions(
 
     Returns: [N] int64, from 0 for each user's first session.
 
-    Raises: ValueError when times descend, a user's actions lie apart, or shapes differ.
+    Raises: ValueError when times descend or are NaN, a group is missing, a user's actions lie
+      apart, or shapes differ.
 
     Source: Feng et al., Deep Session Interest Network, IJCAI 2019, section 3.2, which takes 30
       minutes.
@@ -42,7 +45,7 @@ def split_sessions(
     first = np.zeros(len(times), bool)
     first[:1] = True
     if groups is not None:
-        first[1:] = _changes(np.asarray(groups), len(times))
+        first[1:] = _changes(group_codes("split_sessions", groups), len(times))
     # Compared, not subtracted: a difference of integers may not fit their type. Asked in this way,
     # NaN is no order either.
     wrong = np.flatnonzero(~(times[1:] >= times[:-1]) & ~first[1:])
@@ -69,10 +72,6 @@ def _changes(groups: np.ndarray, size: int) -> np.ndarray:
         raise ValueError(
             f"split_sessions: groups must have the shape of times, [{size}], got "
             f"{list(groups.shape)}"
-        )
-    if groups.dtype == object and any(group is None or group != group for group in groups):
-        raise ValueError(
-            "split_sessions: groups must name a user for each action, got a missing one"
         )
     changes = groups[1:] != groups[:-1]
     if size and len(np.unique(groups)) != np.count_nonzero(changes) + 1:

@@ -25,17 +25,26 @@ def check_task(reader: str, task: str, tasks: tuple[str, ...] = ("ranking",)) ->
         )
 
 
-def random_parts(rows: int, seed: int) -> np.ndarray:
+def a_tenth(where: str, rows: int) -> int:
+    """A tenth of the rows, rounded down; DataError when that is none. `where` is for messages."""
+    if rows < 10:
+        raise DataError(
+            f"{where}: of {rows} rows no tenth can be held out for validation; give 10 or more"
+        )
+    return rows // 10
+
+
+def random_parts(where: str, rows: int, seed: int) -> np.ndarray:
     """[rows] 0, 1 or 2 (train, validation, test): 8 : 1 : 1, at random."""
-    tenth = rows // 10
+    tenth = a_tenth(where, rows)
     part = np.zeros(rows, np.int8)
     part[:tenth], part[tenth : 2 * tenth] = 1, 2
     return np.random.default_rng(seed).permutation(part)
 
 
-def ordered_parts(rows: int, seed: int = 0) -> np.ndarray:
+def ordered_parts(where: str, rows: int, seed: int = 0) -> np.ndarray:
     """[rows] as `random_parts`, in the order of the rows."""
-    tenth = rows // 10
+    tenth = a_tenth(where, rows)
     return np.repeat(np.array([0, 1, 2], np.int8), [rows - 2 * tenth, tenth, tenth])
 
 
@@ -57,16 +66,7 @@ def divided(
     groups: np.ndarray,
     features: Sequence[Feature],
 ) -> Dataset:
-    """The data set whose split of each row is 0, 1 or 2 in `part`.
-
-    Raises: recops.data.DataError when a split has no row.
-    """
-    for which, name in enumerate(("train", "validation", "test")):
-        if not (part == which).any():
-            raise DataError(
-                f"the {name} split of {len(part)} rows has none; where one file is divided, a "
-                f"tenth of its rows each is validation and test, so it needs 10 or more"
-            )
+    """The data set whose split of each row is 0, 1 or 2 in `part`."""
 
     def take(which: int) -> Split:
         rows = part == which

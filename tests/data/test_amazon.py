@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_said(reviews, tmp_path, capsys):
         amazon(place)
 
 
-@pytest.mark.parametrize("time", ["NaN", "1e999", "1e30", "-1e30"])
+@pytest.mark.parametrize("time", ["NaN", "1e999", "-1e30", "true", "9" * 400])
 @pytest.mark.parametrize("name", ["unixReviewTime", "timestamp"])
 def test_a_time_that_is_none_costs_its_line_alone(name, time, reviews, tmp_path, capsys):
     place = folder(tmp_path / "a", reviews)
@@ -201,8 +201,14 @@ def test_a_time_that_is_none_costs_its_line_alone(name, time, reviews, tmp_path,
     file.write_text("\n".join(lines))
     amazon(place)
     assert "line 4: expected a number as unixReviewTime" in capsys.readouterr().err
-    lines[3] = "[" * 100_000
-    file.write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "{[1]: 2}"])
+def test_a_line_that_no_parser_reads_costs_itself_alone(line, reviews, tmp_path, capsys):
+    place = folder(tmp_path / "a", reviews)
+    file = place / "reviews_Books_5.json.gz"
+    lines = gzip.decompress(file.read_bytes()).decode().splitlines()
+    file.write_text("\n".join([*lines[:3], line, *lines[3:]]))
     amazon(place)
     assert "line 4: expected a JSON object" in capsys.readouterr().err
 

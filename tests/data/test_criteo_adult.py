@@ -106,6 +106,14 @@ def test_criteo_mistakes(tmp_path):
         criteo(tmp_path, split="user")
 
 
+def test_too_few_rows_to_hold_a_tenth_out(tmp_path):
+    for split in ("random", "time"):
+        with pytest.raises(DataError, match=r"criteo: .*/a: of 9 rows no tenth .* give 10 or more"):
+            criteo(ads(tmp_path / "a", 9), split=split)
+    with pytest.raises(DataError, match=r"adult: .*adult.data: of 9 rows no tenth"):
+        adult(census(tmp_path / "b", train=9))
+
+
 def test_a_model_trains_on_criteo(tmp_path):
     data = criteo(ads(tmp_path / "a", 400), min_count=1).select(["C1", "C2", "I2"])
     model = DeepFM(training.sized(data, 2), hidden_units=[4], seed=0)

@@ -151,6 +151,7 @@ def test_a_file_that_is_none(tmp_path):
         (pd.Series([2**63 + 1, 2**63, None], dtype="UInt64"), [2, 1, 0]),
         ([2**63 + 1, 2**63], [2, 1]),
         ([2**53, None, 2**53 + 1], [1, 0, 2]),
+        (pd.Series([2**53, None, 2**53 + 1], dtype="category"), [1, 0, 2]),
     ],
 )
 def test_large_integers_stay_apart(column, ids):
@@ -173,6 +174,7 @@ def test_infinite_numbers_are_values(tmp_path):
     assert again.vocabulary("a") == encoder.vocabulary("a") == [np.inf, -np.inf, 1.0]
 
 
+RAGGED = np.array([np.zeros(2), np.zeros(3)], object)
 FITTED = Encoder().fit({"a": ["x", "y"], "b": [1, 2]})
 
 
@@ -191,6 +193,8 @@ FITTED = Encoder().fit({"a": ["x", "y"], "b": [1, 2]})
         (lambda: Encoder().fit({"a": [b"a", "a"]}), "text or numbers alone, got bytes, str"),
         (lambda: Encoder().fit({"a": [2**63 + 1, -1]}), "no one type of NumPy can tell apart"),
         (lambda: Encoder().fit({"a": [2**53 + 1, 0.5]}), f"such as {2**53 + 1}; convert them"),
+        (lambda: Encoder().fit({"a": [np.int64(2**53 + 1), 0.5]}), "no one type of NumPy can tell"),
+        (lambda: Encoder().fit({"a": RAGGED}), "text or numbers alone, got ndarray"),
         (lambda: Encoder().fit({}), "the data has no columns"),
         (lambda: Encoder().fit({1, 2}), "expected a DataFrame, a mapping of columns or an array"),
         (lambda: Encoder().fit(np.zeros((1, 2, 3))), r"expected an array \[N\] or \[N, C\]"),

@@ -107,6 +107,8 @@ def test_the_first_line_may_be_the_bad_one(bad, form, tmp_path, capsys):
     data = libfm(write(tmp_path / "a", [bad, *lines]))
     assert sum(map(len, (data.train, data.validation, data.test))) == 300
     assert "1 of 301 lines left out: line 1: " in capsys.readouterr().err
+    data = libfm(write(tmp_path / "a", [*["# a remark"] * 120, *lines]))
+    assert sum(map(len, (data.train, data.validation, data.test))) == 300
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_mistakes(lines, fields, error, reason, tmp_path):
 
 
 def test_too_few_rows_for_three_splits(tmp_path):
-    with pytest.raises(DataError, match=r"the validation split of 9 rows has none; .* 10 or more"):
+    with pytest.raises(DataError, match=r"libfm: .*/a: of 9 rows no tenth .* give 10 or"):
         libfm(write(tmp_path / "a", FRAPPE, 9))
 
 

@@ -108,7 +108,8 @@ def test_example_age():
     assert example_age([10, 30], latest=20, scale=5).tolist() == [2, -2]
     assert example_age([[7], [7]]).tolist() == [[0], [0]]
     assert example_age([]).shape == (0,)
-    for times, options in (([np.nan], {}), (["a"], {}), ([1], {"scale": 0})):
+    wrong = ([np.nan], {}), (["a"], {}), ([1], {"scale": 0}), ([1], {"latest": np.nan})
+    for times, options in wrong:
         with pytest.raises(ValueError, match="example_age: "):
             example_age(times, **options)
 

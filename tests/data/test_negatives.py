@@ -98,13 +98,29 @@ def test_narrow_positives_have_all_ids_for_negatives(dtype):
     drawn = sample_negatives(np.full((50, 40), 3, dtype), vocabulary_size=60_000)
     assert drawn.min() > 0
     assert drawn.max() > np.iinfo("int16").max
+    assert sample_negatives(np.ones(3, dtype), vocabulary_size=127).dtype == dtype
 
 
-def test_a_positive_beside_whose_weight_all_others_round_off_is_not_drawn():
+@pytest.mark.parametrize("positive", [1, 3, 5])
+def test_a_weight_beside_which_others_round_off_leaves_them_their_proportions(positive):
+    counts = np.array([0, 3, 2, 1, 6, 4])
+    counts[positive] = 0
+    weights = counts.astype(float)
+    weights[positive] = 3e16
+    # So many that drawing one after another would take a minute.
     drawn = sample_negatives(
-        np.ones(200, int), vocabulary_size=3, counts=[0, 1e17, 1, 1], distortion=1
+        np.full(100_000, positive), vocabulary_size=5, counts=weights, distortion=1
     )
-    assert set(drawn) == {2, 3}
+    expected = counts / counts.sum()
+    bound = 5 * np.sqrt(expected * (1 - expected) / 100_000)
+    assert (np.abs(shares(drawn, 5) - expected) <= bound).all()
+
+
+def test_excluded_ids_of_any_type_are_not_drawn():
+    drawn = sample_negatives(
+        [[1, 1]], vocabulary_size=3, counts=[0, 1, 1e15, 1e-9], exclude=np.array([[2]], "uint64")
+    )
+    assert drawn.tolist() == [[3, 3]]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +139,10 @@ def test_a_positive_beside_whose_weight_all_others_round_off_is_not_drawn():
         ({"positives": [1], "counts": [1, 1, 1]}, r"one entry for each id 0\.\.3, got shape \[3\]"),
         ({"positives": [1], "counts": [0, 1, -1, 1]}, "counts must be finite and 0 or more"),
         ({"positives": [1], "distortion": float("nan")}, "distortion must be finite, got nan"),
+        (
+            {"positives": [1], "counts": [0, 1, 1e300, 1], "distortion": 2},
+            r"1e\+300 \*\* 2 overflow",
+        ),
         ({"positives": [1], "counts": [5, 0, 0, 0]}, "no id is left to draw in row 0: each is"),
     ],
 )

@@ -1,6 +1,7 @@
 """Sessions: pauses, users, and what is refused."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recops.data import split_sessions
@@ -65,7 +66,9 @@ def test_pauses_that_the_type_of_the_times_does_not_hold(dtype, times):
         ({"times": [3.0, float("nan")]}, "times must ascend"),
         ({"times": np.array([5000, 100], "uint64")}, "ascend, got 5000 and then 100 at 1"),
         ({"times": [float("nan")]}, "times must be numbers, got NaN at 0"),
-        ({"times": [1, 2], "groups": ["a", None]}, "a user for each action, got a missing one"),
+        ({"times": [1, 2], "groups": ["a", None]}, "each row needs a group, got None in row 1"),
+        ({"times": [1, 2], "groups": ["a", pd.NA]}, "each row needs a group, got <NA> in row 1"),
+        ({"times": [1, 2], "groups": [1.0, float("nan")]}, r"got nan in row 1 \(1 of 2 rows\)"),
         ({"times": [1, 2, 3], "groups": [1, 2, 1]}, "must lie side by side"),
         ({"times": [1, 2], "groups": [1]}, r"groups must have the shape of times, \[2\], got \[1"),
         ({"times": [[1, 2]]}, r"shape \[N\], got int64 of shape \[1, 2\]"),
