@@ -104,9 +104,10 @@ class BehaviorTransformer(OpLayer):
 
     Defaults: num_blocks=1, num_heads=8, activation="leaky_relu", dropout=0.0, pooling="flatten".
 
-    Call: query [B, D] and behaviors [B, T, D], float; mask [B, T] bool, True = keep, None keeps
-    all; training. The target is always kept. Returns [B, (T + 1) D] or [B, D], as `pooling`
-    says, in the compute dtype; "flatten" has 0 where a step is masked.
+    Call: query [B, D] and behaviors [B, T, D], float; mask [B, T] bool, True = keep, None is the
+    one that Keras carries with them, or keeps all; training. The target is always kept. Returns
+    [B, (T + 1) D] or [B, D], as `pooling` says, in the compute dtype; "flatten" has 0 where a step
+    is masked.
 
     Numerics: as in `TransformerEncoder`. What is masked, NaN included, changes neither output nor
     gradient.

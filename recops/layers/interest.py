@@ -64,8 +64,9 @@ class InterestExtractor(_Seeded):
     reset_after=False.
 
     Call: behaviors [B, T, D], float; negatives [B, T, D], one that was not chosen beside each, or
-    None for no loss; mask [B, T] bool, True = keep, in any pattern. Returns [B, T, H] in the
-    compute dtype, 0 where masked. The loss is of all pairs of neighbouring steps that are kept.
+    None for no loss; mask [B, T] bool, True = keep, in any pattern, None is the one that Keras
+    carries with the behaviors, or keeps all. Returns [B, T, H] in the compute dtype, 0 where
+    masked. The loss is of all pairs of neighbouring steps that are kept.
 
     Numerics: the GRU's state, the last logits and the loss are float32 for 16-bit inputs. What is
     masked, NaN included, changes neither output nor gradient.
@@ -216,8 +217,8 @@ class InterestEvolution(_Seeded):
     reset_after=False, return_weights=False.
 
     Call: query [B, D] and interests [B, T, H], float; mask [B, T] bool, True = keep, in any
-    pattern; training. Returns [B, H], or ([B, H], [B, T]), in the compute dtype; 0 in a row that
-    keeps nothing.
+    pattern, None is the one that Keras carries with the interests, or keeps all; training. Returns
+    [B, H], or ([B, H], [B, T]), in the compute dtype; 0 in a row that keeps nothing.
 
     Numerics: state, scores and softmax are float32 for 16-bit inputs. What is masked, NaN included,
     changes neither output nor gradient.

@@ -36,8 +36,9 @@ class SessionInterest(OpLayer):
     weight_normalization=True, dropout=0.0, use_layer_norm=True, use_positional="bias",
     causal=False, mask_diagonal=False.
 
-    Call: query [B, D] and sessions [B, K, T, D], float; mask [B, K, T] bool, True = keep, None
-    keeps all; training. Returns [B, 2 D] in the compute dtype, 0 where all is masked.
+    Call: query [B, D] and sessions [B, K, T, D], float; mask [B, K, T] bool, True = keep, None is
+    the one that Keras carries with the sessions, or keeps all; training. Returns [B, 2 D] in the
+    compute dtype, 0 where all is masked.
 
     Numerics: as in the layers within: what is masked, NaN included, changes neither output nor
     gradient.

@@ -41,9 +41,10 @@ class TargetAttention(OpLayer):
     Defaults: hidden_units=(80, 40), activation="sigmoid", weight_normalization=True,
     return_weights=False, kernel_initializer="glorot_uniform", bias_initializer="zeros".
 
-    Call: query [B, D] and keys [B, T, D], float, D static; mask [B, T] bool, True = keep, None
-    keeps all; training, for Dice. Returns [B, D], or ([B, D], [B, T]), in the compute dtype; 0 in
-    a row that keeps no key. The unit has no last bias with a softmax, which would not see it.
+    Call: query [B, D] and keys [B, T, D], float, D static; mask [B, T] bool, True = keep, None is
+    the one that Keras carries with the keys, or keeps all; training, for Dice. Returns [B, D], or
+    ([B, D], [B, T]), in the compute dtype; 0 in a row that keeps no key. The unit has no last bias
+    with a softmax, which would not see it.
 
     Source: Zhou et al., Deep Interest Network, KDD 2018, section 4.3.
 
