@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ def gauc(labels: Any, predictions: Any, groups: Any) -> float:
             f"got none in {len(pairs)} groups of {len(clicks)} rows"
         )
     areas = won[usable] / 2 / pairs[usable]
-    return float(np.average(areas, weights=rows[usable]))
+    # Summed exactly, so that the order in which groups come is of no account.
+    return math.fsum(areas * rows[usable]) / int(rows[usable].sum())
 
 
 def log_loss(labels: Any, predictions: Any) -> float:
