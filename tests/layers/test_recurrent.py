@@ -104,6 +104,15 @@ def test_gru_shows_what_keras_gru_shows():
         assert tf.nest.flatten(ours.get_initial_state(B))[0].shape == (B, H)
 
 
+def test_a_config_of_keras_2_says_which_axis_is_time():
+    config = {**layers.GRU(H).get_config(), "time_major": False}
+    assert layers.GRU.from_config(config).units == H
+    with pytest.raises(
+        ValueError, match=r"GRU: expected inputs \[B, T, I\], got .* time_major=True"
+    ):
+        layers.GRU.from_config({**config, "time_major": True})
+
+
 def test_a_state_in_a_list_and_symbolic():
     x, _, state = arrays()
     layer = layers.GRU(H)
