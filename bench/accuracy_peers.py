@@ -20,8 +20,7 @@ import numpy as np
 from recops import metrics
 from recops.features import to_config
 from recops.models import CATALOGUE
-from recops.settings import TRAINING, Settings
-from recops.training import dataset, sized
+from recops.training import TRAINING, Settings, dataset, sized
 
 ROOT = Path(__file__).resolve().parent
 PARTS = ("train", "validation", "test")

@@ -35,8 +35,8 @@ TREES = "trees"
 
 def predictions(model: Any, data: Any) -> dict[str, np.ndarray]:
     """What a model gives for the first test rows, by what it is."""
-    from recops import trees
-    from recops.evaluation import read_by
+    from recops.training import gbdt_lr
+    from recops.training.evaluation import read_by
 
     part = data.test
     part = replace(
@@ -46,7 +46,7 @@ def predictions(model: Any, data: Any) -> dict[str, np.ndarray]:
         groups=part.groups[:ROWS],
     )
     if hasattr(model, "predict_proba"):
-        found = {"probability": model.predict_proba(trees.matrix(data.features, part.inputs)[0])}
+        found = {"probability": model.predict_proba(gbdt_lr.matrix(data.features, part.inputs)[0])}
     elif data.task == "retrieval":
         users = model.user_model.predict(read_by(model.user_model, part).batches(ROWS), verbose=0)
         found = {"users": users, "items": model.item_embeddings()}
@@ -80,12 +80,12 @@ def train(name: str, precision: str, data: str, epochs: int, out: Path) -> int:
 
 def load(name: str, data: str, out: Path) -> int:
     """What the saved model predicts, beside its folder."""
-    from recops import models, trees
+    from recops import models
     from recops._core.compat import keras
-    from recops.training import dataset
+    from recops.training import dataset, gbdt_lr
 
     if name in models.ESTIMATORS:
-        model, task = models.GBDTLR.load(out / trees.MODEL), models.ESTIMATORS[name].task
+        model, task = models.GBDTLR.load(out / gbdt_lr.MODEL), models.ESTIMATORS[name].task
     else:
         model = keras.models.load_model(out / "model.keras")
         task = models.CATALOGUE[name].task

@@ -26,10 +26,11 @@ from stock_deepfm import StockDeepFM
 from stock_dien import StockDIEN
 
 import recops
-from recops import benchmark, ops
+from recops import ops
 from recops._core.compat import keras
 from recops.data import DataError, Dataset, movielens_100k
 from recops.models import CATALOGUE, DIEN, DeepFM
+from recops.profiling import op_bench
 from recops.training import TRAINING, Result, sized, train
 
 FUSED, STOCK = "recops layers", "stock Keras layers"
@@ -131,16 +132,16 @@ def verdict(name: str, lines: Sequence[Line]) -> str:
     )
 
 
-def time_ops(names: Sequence[str], seconds: float) -> list[benchmark.Row]:
+def time_ops(names: Sequence[str], seconds: float) -> list[op_bench.Row]:
     """Rows of the smoke cases, forward+backward, until the time is used up."""
-    rows: list[benchmark.Row] = []
+    rows: list[op_bench.Row] = []
     end = time.monotonic() + seconds
-    for case in benchmark.cases("smoke", names):
+    for case in op_bench.cases("smoke", names):
         if time.monotonic() > end:
             print(f"  left for `recops bench`: {case.op}", flush=True)
             continue
         print(f"  {case.op} {case.name}", flush=True)
-        found = benchmark.run(case, "float32", seconds=0.3)
+        found = op_bench.run(case, "float32", seconds=0.3)
         rows += [row for row in found if row.mode == "forward+backward"]
     return rows
 

@@ -16,8 +16,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 import recops
-from recops.benchmark import Row
 from recops.data import Dataset
+from recops.profiling.op_bench import Row
 
 SCORES = ("auc", "logloss", "gauc")
 HEADER = ("model", "test AUC", "log loss", "GAUC", "samples/s", "ms/step")

@@ -13,6 +13,7 @@ import tensorflow as tf
 from recops import training
 from recops.data import Dataset, Split
 from recops.models import DeepFM
+from recops.training.watch import Watch
 from tests.models import planted_retrieval
 from tests.models.planted import FEATURES, SEQUENCES, data
 
@@ -57,5 +58,5 @@ def _die_in_third_epoch(watch: Any, batch: int, logs: Any = None) -> None:
 if __name__ == "__main__":
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    training._Watch.on_train_batch_end = _die_in_third_epoch
+    Watch.on_train_batch_end = _die_in_third_epoch
     run(Path(sys.argv[1]))

@@ -12,10 +12,12 @@ from dataclasses import replace
 import pytest
 import tensorflow as tf
 
-from recops import __version__, benchmark, training
+from recops import __version__, training
 from recops._core import dispatch
 from recops.cli import main
 from recops.models import CATALOGUE, ESTIMATORS
+from recops.profiling import op_bench
+from recops.training import loop
 from tests.small_run import dataset
 
 
@@ -151,7 +153,7 @@ def test_an_interrupt_names_resume(monkeypatch, tmp_path, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_epoch", interrupted)
+    monkeypatch.setattr(loop, "_epoch", interrupted)
     assert code_of("train FM --out my-run") == 130
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -174,7 +176,7 @@ def test_an_error_that_is_none_of_the_users_keeps_its_traceback(monkeypatch):
 
 
 def _row(status):
-    return benchmark.Row(
+    return op_bench.Row(
         "fm_interaction", "tiny", "xla", "graph", "forward", "float32", 1.0, 0.9, 1.1, 5.0, None,
         0.0, 2.0, status, "CPU", 1, "2", "3", __version__, "",
     )  # fmt: skip
@@ -184,7 +186,7 @@ def _row(status):
     ("status", "code"), [("ok", 0), ("wrong: error 1.0e+00", 1), ("failed: no", 1)]
 )
 def test_bench_fails_on_a_wrong_row(status, code, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "run", lambda *_: iter([_row("ok"), _row(status)]))
+    monkeypatch.setattr(op_bench, "run", lambda *_: iter([_row("ok"), _row(status)]))
     assert code_of("bench fm_interaction --cases smoke --out new/rows.jsonl") == code
     lines = (tmp_path / "new" / "rows.jsonl").read_text().splitlines()
     assert [json.loads(line)["status"] for line in lines] == ["ok", status]
@@ -198,7 +200,7 @@ def test_a_bench_that_is_stopped_writes_nothing(tmp_path, monkeypatch, capsys):
         yield _row("ok")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(benchmark, "run", stopped)
+    monkeypatch.setattr(op_bench, "run", stopped)
     (tmp_path / "rows.jsonl").write_text("before\n")
     assert code_of("bench fm_interaction --cases smoke --out rows.jsonl") == 130
     assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recops import __version__, benchmark
+from recops import __version__
 from recops.models import DIEN, DeepFM
+from recops.profiling import op_bench
 from tests.models.planted import FEATURES, SEQUENCES, data, read_by
 from tests.small_run import dataset
 
@@ -131,7 +132,7 @@ def test_the_demo_trains_both_and_writes_a_page(tmp_path, monkeypatch, capsys):
     import demo
 
     def row(provider, milliseconds):
-        return benchmark.Row(
+        return op_bench.Row(
             "fm_interaction", "tiny", provider, "graph", "forward+backward", "float32",
             milliseconds, 0.9, 1.1, 5.0, None, 0.0, 2.0, "ok", "<CPU>", 1, "2", "3",
             __version__, "",

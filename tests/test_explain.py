@@ -13,6 +13,7 @@ from recops import training
 from recops._core import compat
 from recops._core.compat import keras
 from recops.cli import main
+from recops.explain import explanation
 from recops.models import CATALOGUE
 from tests.models.planted import SMALL, data, features_of
 from tests.oracles.target_attention import target_attention
@@ -164,7 +165,7 @@ def test_mixed_precision(models, name):
 
 def test_blocks_of_rows_are_put_together(models, monkeypatch):
     whole = recops.explain(models["DIN"], BATCH)
-    monkeypatch.setattr(sys.modules["recops.explain"], "_ROWS", 3)
+    monkeypatch.setattr(explanation, "_ROWS", 3)
     cut = recops.explain(models["DIN"], BATCH)
     assert cut.predictions.shape == (7, 1)
     np.testing.assert_allclose(

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recops import benchmark, ops
+from recops import ops
 from recops._core.compat import KERAS_3, keras
+from recops.profiling import op_bench
 from tests.models.planted import SMALL, data, features_of, read_by
 from tests.testing import room_module
 
@@ -97,7 +98,7 @@ def stock(op: str, form: str, **options: Any) -> Callable[..., Any]:
 
 def both_ways(fn: Callable[..., Any], inputs: dict[str, Any]) -> str:
     """The HLO of forward and backward."""
-    return lower(benchmark.program(fn, list(inputs), backward=True), list(inputs.values()))
+    return lower(op_bench.program(fn, list(inputs), backward=True), list(inputs.values()))
 
 
 def kept(fn: Callable[..., Any], inputs: dict[str, Any]) -> list[tuple[int | None, ...]]:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recops import benchmark, profiling
+from recops import profiling
 from recops._core.cases import Case, tagged
+from recops.profiling import op_bench
 
 
 def test_rounds_are_interleaved() -> None:
@@ -48,31 +49,31 @@ def test_peak_memory_sees_a_large_tensor() -> None:
 
 
 def test_bench_rows_are_complete_json() -> None:
-    case = benchmark.cases("test", ["pairwise_inner"])[0]
-    rows = list(benchmark.run(case, seconds=0.0))
+    case = op_bench.cases("test", ["pairwise_inner"])[0]
+    rows = list(op_bench.run(case, seconds=0.0))
     providers = {(r.provider, r.compiled, r.mode) for r in rows}
     assert len(providers) == len(rows)
     for wanted in ("xla", "reference", "stock.gathers", "stock.gram"):
-        assert {p[2] for p in providers if p[0] == wanted} == set(benchmark.MODES)
+        assert {p[2] for p in providers if p[0] == wanted} == set(op_bench.MODES)
     for row in rows:
         plain = json.loads(json.dumps(row.to_dict()))
         assert plain["status"] == "ok"
         assert plain["max_error"] < 1e-5
         assert plain["median_ms"] > 0
         assert plain["floor_ratio"] > 0
-    assert "pairwise_inner" in benchmark.summary(rows)
+    assert "pairwise_inner" in op_bench.summary(rows)
 
 
 def test_a_wrong_provider_is_reported_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = benchmark.cases("test", ["bi_interaction"])[0]
+    case = op_bench.cases("test", ["bi_interaction"])[0]
     wrong = {("broken", "graph"): lambda x: tf.reduce_sum(x, axis=1)}
-    right = benchmark.providers(case)
-    monkeypatch.setattr(benchmark, "providers", lambda c: {**wrong, **right})
-    rows = {(r.provider, r.mode): r for r in benchmark.run(case, seconds=0.0)}
+    right = op_bench.providers(case)
+    monkeypatch.setattr(op_bench, "providers", lambda c: {**wrong, **right})
+    rows = {(r.provider, r.mode): r for r in op_bench.run(case, seconds=0.0)}
     assert rows["broken", "forward"].status.startswith("wrong: error")
     assert rows["broken", "forward"].median_ms is None
     assert rows["xla", "forward"].status == "ok"
-    assert "wrong: error" in benchmark.summary(list(rows.values()))
+    assert "wrong: error" in op_bench.summary(list(rows.values()))
 
 
 def test_a_table_counts_by_the_rows_that_are_read() -> None:
@@ -85,12 +86,12 @@ def test_a_table_counts_by_the_rows_that_are_read() -> None:
     )
     arrays = case.arrays("float32")
     out = [np.zeros((2, 3, 4))]
-    forward = benchmark._moved(case, arrays, out, "float32", backward=False)
+    forward = op_bench._moved(case, arrays, out, "float32", backward=False)
     assert forward == 6 * 4 + 4 * (6 * 4 + 24)
-    both = benchmark._moved(case, arrays, [*out, np.zeros((100, 4))], "float32", backward=True)
+    both = op_bench._moved(case, arrays, [*out, np.zeros((100, 4))], "float32", backward=True)
     assert both == 6 * 4 + 2 * 4 * (6 * 4 + 24)
 
 
 def test_unknown_op_is_named() -> None:
     with pytest.raises(ValueError, match=r"expected an op among .*fm_interaction.*got 'fm'"):
-        benchmark.cases("bench", ["fm"])
+        op_bench.cases("bench", ["fm"])

@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from recops import evaluation, training
+from recops import training
 from recops.cli import main
 from recops.data import Dataset, Split
 from recops.retrieval import Index
+from recops.training import evaluation
 from tests.models.planted_retrieval import FEATURES, retrieval
 from tests.small_run import dataset, figures
 

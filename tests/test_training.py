@@ -16,7 +16,9 @@ from recops import training
 from recops._core import compat
 from recops.data import Split
 from recops.models import CATALOGUE
-from recops.runs import standing
+from recops.training import loop
+from recops.training.runs import standing
+from recops.training.watch import Watch
 from tests.small_run import dataset, figures, model, run
 
 keras3 = pytest.mark.skipif(not compat.KERAS_3, reason="dropout cannot be reseeded")
@@ -81,7 +83,7 @@ def test_a_state_that_the_history_does_not_name_is_none(unbroken, tmp_path):
 
 
 def test_a_finished_run_resumed_trains_no_more(unbroken, monkeypatch):
-    monkeypatch.setattr(training, "_epoch", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(loop, "_epoch", lambda *_: pytest.fail("trained"))
     again = run(unbroken.out, resume=True)
     assert (again.epochs, again.test) == (unbroken.epochs, unbroken.test)
 
@@ -102,9 +104,7 @@ def test_early_stopping_keeps_the_best_weights(monkeypatch):
     series = iter([0.5, 0.7, 0.6, 0.65, 0.5])
     scores = training.scores
     two = run(None, epochs=2)
-    monkeypatch.setattr(
-        training._Watch, "on_epoch_end", _with_auc(training._Watch.on_epoch_end, series)
-    )
+    monkeypatch.setattr(Watch, "on_epoch_end", _with_auc(Watch.on_epoch_end, series))
     stopped = run(None, epochs=9, patience=2)
     assert [epoch["validation_auc"] for epoch in stopped.epochs] == [0.5, 0.7, 0.6, 0.65]
     assert (stopped.best_epoch, stopped.validation_auc) == (2, 0.7)
@@ -148,7 +148,7 @@ def test_resume_needs_a_run_with_the_same_options(unbroken, tmp_path):
 
 
 def test_an_unwritable_folder_is_found_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_epoch", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(loop, "_epoch", lambda *_: pytest.fail("trained"))
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OSError, match=r"cannot be written.*choose another"):
         run(tmp_path / "file" / "run")

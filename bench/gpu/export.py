@@ -24,9 +24,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import tensorflow as tf
 
-from recops import benchmark
 from recops._core import dispatch
 from recops._core.cases import Case
+from recops.profiling import op_bench
 
 # The ops whose loops and softmaxes are kept in float32 for 16-bit inputs are lowered in both.
 HALF = ("dynamic_gru", "multi_head_attention", "target_attention")
@@ -45,7 +45,7 @@ def lower(fn: Callable[..., Any], values: list[Any]) -> tuple[bytes, list[np.nda
 
 def programs(case: Case) -> Iterator[tuple[str, Callable[..., Any]]]:
     """What XLA compiles of a case: backends but the reference, and the stock forms."""
-    for (provider, compiled), fn in benchmark.providers(case).items():
+    for (provider, compiled), fn in op_bench.providers(case).items():
         if compiled == "jit" and provider != "cpp":
             yield provider, fn
 
@@ -68,7 +68,7 @@ def export(case: Case, dtype: str, build: Path) -> Iterator[dict[str, Any]]:
     for provider, fn in programs(case):
         if provider.startswith("stock."):
             fn(**tensors)  # a form may make its layers at its first call, which must not be traced
-        body = benchmark.program(fn, list(tensors), True, case.constant)
+        body = op_bench.program(fn, list(tensors), True, case.constant)
         name = f"{case.op}-{case.name}-{provider}-{dtype}"
         row = {
             "name": name,
@@ -116,7 +116,7 @@ def main() -> None:
     index = options.build / "index.jsonl"
     kept = [json.loads(line) for line in index.read_text().splitlines()] if index.exists() else []
     rows = {row["name"]: row for row in kept}
-    for case in benchmark.cases(options.tag, options.op):
+    for case in op_bench.cases(options.tag, options.op):
         for dtype in ("float32", "bfloat16") if case.op in HALF else ("float32",):
             for row in export(case, dtype, options.build):
                 rows[row["name"]] = row

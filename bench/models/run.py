@@ -30,10 +30,11 @@ from stock import StockAutoInt, StockDIN
 from stock_dien import StockDIEN
 from stock_recall import StockLSPLM, StockNeuralCF, StockYoutubeDNN
 
-from recops import benchmark, losses, models, profiling
+from recops import losses, models, profiling
 from recops._core import compat
 from recops.data import movielens_100k
 from recops.features import DenseFeature, SparseFeature
+from recops.profiling import op_bench
 from recops.training import sized
 from recops.version import __version__
 
@@ -107,7 +108,7 @@ def measure(name: str, seconds: float) -> list[dict[str, Any]]:
             "median_ms": timed[f"{side}/{compiled}"].median_ms,
             "p20_ms": timed[f"{side}/{compiled}"].p20_ms,
             "p80_ms": timed[f"{side}/{compiled}"].p80_ms,
-            "device": benchmark.device(),
+            "device": op_bench.device(),
             "threads": profiling.threads(),
             "tf": tf.__version__,
             "keras": compat.KERAS_VERSION,

@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from recops import benchmark, models, profiling
+from recops import models, profiling
 from recops._core import compat, dispatch
 from recops.features import SparseFeature, to_config
+from recops.profiling import op_bench
 from recops.version import __version__
 
 HERE = Path(__file__).resolve().parent
@@ -153,7 +154,7 @@ def measure(name: str, seconds: float) -> list[dict[str, Any]]:
             "p20_ms": timed[side].p20_ms,
             "p80_ms": timed[side].p80_ms,
             "rounds": timed[side].rounds,
-            "device": benchmark.device(),
+            "device": op_bench.device(),
             "threads": profiling.threads(),
             **(said if side == PEER else {"parameters": size, **versions}),
         }

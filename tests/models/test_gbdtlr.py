@@ -15,9 +15,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from recops import training, trees
+from recops import training
 from recops.cli import main
 from recops.models import GBDTLR
+from recops.training import gbdt_lr
 from tests.small_run import dataset
 
 try:
@@ -228,7 +229,7 @@ def test_recops_train_writes_a_run_that_reloads(monkeypatch, tmp_path, capsys):
     assert 0 < written["test"]["auc"] < 1
     assert written["options"]["seed"] == 2
     model, whole = GBDTLR.load(out / "model.pkl"), dataset()
-    assert trees.scores(model, whole, whole.test) == written["test"]
+    assert gbdt_lr.scores(model, whole, whole.test) == written["test"]
     assert main(["train", "GBDTLR", "--out", str(out)]) == 2
     assert "already holds a run" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ import sys
 
 import tensorflow as tf
 
-from recops import benchmark
+from recops.profiling import op_bench
 from tests import testing
 
 
@@ -20,7 +20,7 @@ def main(threads: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     found = {}
     for case in testing.cases("smoke"):
-        if not benchmark.takes(case, "cpp"):
+        if not op_bench.takes(case, "cpp"):
             continue
         for dtype, mode in (("float32", "graph"), ("float32", "jit"), ("bfloat16", "graph")):
             fn, arrays = testing.public(case, "cpp"), case.arrays(dtype)

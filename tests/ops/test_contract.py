@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recops import benchmark, ops
+from recops import ops
 from recops._core import dispatch, native
 from recops._core.cases import Case
+from recops.profiling import op_bench
 from tests import testing
 
 MODES = ("eager", "graph", "jit")
@@ -22,7 +23,7 @@ PARAMETERS = [
     pytest.param(case, backend, dtype, mode, id=f"{case.op}-{case.name}-{backend}-{dtype}-{mode}")
     for case in testing.cases()
     for backend in dispatch.CONCRETE
-    if benchmark.takes(case, backend)
+    if op_bench.takes(case, backend)
     for dtype in testing.DTYPES
     for mode in MODES
     # XLA takes seconds for the loops of a reference, which is the same formula in every dtype.
@@ -123,7 +124,7 @@ def test_select_names_what_runs(case: Case) -> None:
 @pytest.mark.parametrize("mode", ["graph", "jit"])
 def test_unknown_batch_and_several_batches_from_one_trace(op: str, backend: str, mode: str) -> None:
     case = next(c for c in testing.cases() if c.op == op)
-    if not benchmark.takes(case, backend) or (backend == "cpp" and _refusal_in(mode)):
+    if not op_bench.takes(case, backend) or (backend == "cpp" and _refusal_in(mode)):
         pytest.skip(f"{backend} does not run {op} in a {mode}")
     fn = testing.public(case, backend)
     arrays = case.arrays("float32")

@@ -13,7 +13,7 @@ import numpy as np
 from recops import metrics
 from recops.data import Dataset, Split
 from recops.features import DenseFeature, Feature, SequenceFeature, SparseFeature
-from recops.runs import Run, check_vacant
+from recops.training.runs import Run, check_vacant
 
 MODEL = "model.pkl"
 # Chosen by validation AUC on MovieLens 100K: 0.7625, 0.001 less with nine tenths of the rows for

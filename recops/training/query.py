@@ -9,8 +9,9 @@ import numpy as np
 
 from recops._core.compat import keras
 from recops.retrieval import Index
-from recops.runs import recorded
-from recops.training import INDEX, dataset
+from recops.training.loop import INDEX
+from recops.training.named import dataset
+from recops.training.runs import recorded
 
 _MODEL = "model.keras"
 Found = list[tuple[int, float]]

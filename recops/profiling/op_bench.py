@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from recops import ops, profiling
+from recops import ops
 from recops._core import compat, dispatch
 from recops._core.cases import Case, differentiated, select
+from recops.profiling import stopwatch
 from recops.version import __version__
 
 # Largest error relative to the largest magnitude: a row beyond it is wrong, whatever its speed.
@@ -107,7 +108,7 @@ def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Ro
     """Check and time every provider of a case, forward and forward+backward."""
     arrays = case.arrays(dtype)
     inputs = {name: tf.nest.map_structure(tf.constant, value) for name, value in arrays.items()}
-    machine = profiling.rates(dtype)
+    machine = stopwatch.rates(dtype)
     for mode in MODES:
         backward = mode == MODES[1]
         truth = _truth(case, dtype, backward)
@@ -122,7 +123,7 @@ def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Ro
             if verdicts[key].status == "ok":
                 steps[key] = step
         labels = {f"{provider}/{compiled}": (provider, compiled) for provider, compiled in steps}
-        timed = profiling.interleave({n: steps[k] for n, k in labels.items()}, seconds=seconds)
+        timed = stopwatch.interleave({n: steps[k] for n, k in labels.items()}, seconds=seconds)
         floor = machine.floor_ms(
             sum(case.flops) if backward else case.flops[0],
             _moved(case, arrays, truth, dtype, backward),
@@ -139,12 +140,12 @@ def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Ro
                 p20_ms=timing.p20_ms if timing else None,
                 p80_ms=timing.p80_ms if timing else None,
                 compile_ms=verdict.first_ms - timing.median_ms if timing else None,
-                peak_mib=profiling.peak_mib(steps[key]) if timing else None,
+                peak_mib=stopwatch.peak_mib(steps[key]) if timing else None,
                 max_error=verdict.error,
                 floor_ratio=timing.median_ms / floor if timing else None,
                 status=verdict.status,
                 device=device(),
-                threads=profiling.threads(),
+                threads=stopwatch.threads(),
                 tf=tf.__version__,
                 keras=compat.KERAS_VERSION,
                 recops=__version__,
@@ -214,7 +215,7 @@ class _Verdict(NamedTuple):
 
 def _check(step: Callable[[], Sequence[Any]], truth: Sequence[np.ndarray], dtype: str) -> _Verdict:
     try:
-        result, first_ms = profiling.once(step)
+        result, first_ms = stopwatch.once(step)
     except (tf.errors.OpError, ValueError, NotImplementedError) as e:
         return _Verdict(None, f"failed: {str(e).splitlines()[0]}", 0.0)
     worst = max(
@@ -270,10 +271,10 @@ def device() -> str:
 @functools.cache
 def _git() -> str:
     """Commit of the checkout that this package runs from, "" for an installed one."""
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if not os.path.isdir(os.path.join(here, ".git")):
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").is_dir():
         return ""
-    asked = ["git", "-C", here, "describe", "--always", "--dirty"]
+    asked = ["git", "-C", str(here), "describe", "--always", "--dirty"]
     return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 

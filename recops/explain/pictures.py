@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from recops.explain import Weights
+from recops.explain.weights import Weights
 
 _INK, _BLUE, _ORANGE = "#1d2530", "#0b6e8a", "#d9822b"
 

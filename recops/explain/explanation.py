@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from recops import figures
 from recops._core import compat
 from recops._core.compat import keras
+from recops.explain import pictures
+from recops.explain.weights import Weights
 from recops.layers import (
     SENET,
     AttentionalPooling,
@@ -28,26 +29,6 @@ from recops.layers import (
 
 # Rows that go through the model at once.
 _ROWS = 1024
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What one layer looked at.
-
-    Args:
-      layer: name of the layer's class.
-      values: [B, ...] float32.
-      axes: for each axis of `values` after the first, a label for each place.
-      ids: [B, T], the ids at the steps, where time is the axis and the history is an input; 0 is
-        padding.
-      history: name of that input.
-    """
-
-    layer: str
-    values: np.ndarray
-    axes: tuple[tuple[str, ...], ...]
-    ids: np.ndarray | None = None
-    history: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +71,7 @@ class Explanation:
             raise ValueError(
                 f"Explanation: the batch has {count} rows, from 0, and none of them is row {row}"
             )
-        return figures.draw(name, self.parts[name], row)
+        return pictures.draw(name, self.parts[name], row)
 
     def plot(self, folder: str | os.PathLike[str], row: int | None = None) -> list[Path]:
         """Write the figure of each layer to FOLDER/LAYER.png and return the paths.

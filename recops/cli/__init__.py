@@ -1,0 +1,69 @@
+"""The command `recops`: each subcommand parses, calls and prints."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from recops.cli import bench, build, explain, info, models, query, train
+from recops.cli.messages import INTERRUPTED, OK, USER_ERROR, complain, said, user_errors
+from recops.cli.parser import Parser
+from recops.version import __version__
+
+# In the order of the help.
+_COMMANDS = (train, models, explain, query, bench, info, build)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit code: 0, 1 (a bench row is wrong), 2 (user error), 130."""
+    arguments = _parser().parse_args(argv)
+    try:
+        _find_devices_quietly()
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        return complain(arguments.interrupted(arguments), INTERRUPTED)
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:
+        if not isinstance(error, user_errors()):
+            raise
+        return complain(said(error), USER_ERROR)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="recops", description="Recommender models on fast, exact ops.")
+    parser.add_argument("--version", action="version", version=f"recops {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for each in _COMMANDS:
+        each.add(commands)
+    return parser
+
+
+def _find_devices_quietly() -> None:
+    """Have TensorFlow look for devices without its log on stderr.
+
+    On a machine without a GPU the search ends in an error message that is none, whatever the log
+    level; it is shown only when the search fails. What TensorFlow says when it is imported comes
+    before this: the package imports it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            tf.config.list_physical_devices()
+        except Exception:
+            log.seek(0)
+            os.write(kept, log.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,75 @@
+"""`recops train`: train a model of the catalogue."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from recops.cli.messages import OK
+from recops.cli.parser import Commands, command, count, natural, positive
+
+
+def add(commands: Commands) -> None:
+    train = command(
+        commands, "train", run, "Train a model; what is not given has the model's default."
+    )
+    train.set_defaults(interrupted=_interrupted)
+    train.add_argument("model", metavar="MODEL", help="a name that `recops models` lists")
+    train.add_argument(
+        "--data",
+        default="movielens-100k",
+        help="a data set, or READER:PATH for files of your own; default: %(default)s",
+    )
+    train.add_argument("--epochs", type=count, help="most epochs (30)")
+    train.add_argument("--batch-size", type=count, help="rows a step")
+    train.add_argument("--backend", help="auto, cpp, xla or reference")
+    train.add_argument(
+        "--mixed-precision", metavar="POLICY", help="float32, mixed_bfloat16 or mixed_float16"
+    )
+    train.add_argument("--learning-rate", type=positive, help="of Adam")
+    train.add_argument("--patience", type=count, help="epochs without a better figure")
+    train.add_argument("--seed", type=natural, help="of weights, shuffle and dropout (0)")
+    train.add_argument("--out", type=Path, metavar="DIR", help="default: runs/MODEL-DATA")
+    train.add_argument("--resume", action="store_true", help="go on with the run in DIR")
+    train.add_argument(
+        "--jit", help="on, off or auto: compile the step with XLA (auto: where a GPU is)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from recops.training import train_named
+
+    result = train_named(
+        arguments.model,
+        arguments.data,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        patience=arguments.patience,
+        seed=arguments.seed,
+        backend=arguments.backend,
+        precision=arguments.mixed_precision,
+        jit=arguments.jit,
+        out=_out(arguments),
+        resume=arguments.resume,
+    )
+    print(f"{arguments.model} on {arguments.data}\n{result}\nwritten to {result.out}")
+    return OK
+
+
+def _out(arguments: argparse.Namespace) -> Path:
+    # Of a path its last part alone: a folder "runs" that holds further folders is hard to find in.
+    reader, _, path = arguments.data.partition(":")
+    data = "-".join(filter(None, (reader, Path(path).name)))
+    return arguments.out or Path("runs") / f"{arguments.model}-{data}"
+
+
+def _interrupted(arguments: argparse.Namespace) -> str:
+    if not (_out(arguments) / "history.json").exists():
+        return (
+            "stopped before the training began; nothing was written (there is nothing to --resume)"
+        )
+    return (
+        f"stopped; go on after the last finished epoch with: recops train {arguments.model} "
+        f"--data {arguments.data} --out {_out(arguments)} --resume"
+    )

@@ -1,0 +1,201 @@
+"""Training by name: models of the catalogue and data sets, built, sized and compiled alike."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recops import losses
+from recops._core import checks, dispatch
+from recops._core.compat import keras
+from recops.data import Dataset, movielens_100k
+from recops.data.readers import READERS
+from recops.features import DenseFeature
+from recops.models import CATALOGUE, ESTIMATORS
+from recops.training import gbdt_lr
+from recops.training.loop import Result, train
+from recops.training.runs import check_vacant, recorded
+from recops.training.settings import TRAINING
+
+DATA: dict[str, Callable[[str], Dataset]] = {"movielens-100k": movielens_100k}
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+JIT = ("auto", "on", "off")
+
+
+def train_named(
+    name: str,
+    data: str = "movielens-100k",
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    patience: int | None = None,
+    seed: int | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
+    jit: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    verbose: int | str = "auto",
+) -> Result:
+    """Train a model of the catalogue on a data set that `dataset` knows, both by name.
+
+    What is None is taken from the run in `out` when that is resumed, else from `TRAINING`.
+
+    Args:
+      epochs, batch_size, patience, seed, out, resume, verbose: as in `train`.
+      learning_rate: of Adam. An estimator (GBDTLR) takes none of the options of epochs and steps,
+        and `out` then holds `model.pkl`.
+      backend: of all layers while training; the saved model names none.
+      precision: "float32", "mixed_bfloat16" or "mixed_float16".
+      jit: "on" compiles the step with XLA; "auto" does where a GPU is visible.
+
+    Returns: Result.
+
+    Raises: as `train`; ValueError for an unknown name, BackendError for a backend that cannot run,
+    DataError when the data cannot be read.
+    """
+    checks.choice("train", "model", name, (*CATALOGUE, *ESTIMATORS))
+    read = _reader(data)
+    if name in ESTIMATORS:
+        gbdt_lr.check_options(
+            name,
+            resume,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            patience=patience,
+            backend=backend,
+            precision=precision,
+            jit=jit,
+        )
+        return _fit_gbdt_lr(name, data, read, seed or 0, None if out is None else Path(out))
+    entry = CATALOGUE[name]
+    settings = TRAINING[name]
+    begun: dict[str, Any] = {}
+    if out is not None and resume:
+        begun = recorded(Path(out))["options"]
+    elif out is not None:
+        check_vacant(Path(out))
+    asked = {
+        "epochs": (epochs, 30),
+        "batch_size": (batch_size, settings.batch_size),
+        "learning_rate": (learning_rate, settings.learning_rate),
+        "patience": (patience, settings.patience),
+        "seed": (seed, 0),
+        "backend": (backend, dispatch.current()),
+        "precision": (precision, PRECISIONS[0]),
+        "jit": (jit, JIT[0]),
+    }
+    chosen: dict[str, Any] = {
+        what: begun.get(what, default) if value is None else value
+        for what, (value, default) in asked.items()
+    }
+    own = {what: chosen[what] for what in ("learning_rate", "backend", "precision", "jit")}
+    _check_backend(chosen["backend"])
+    splits = read(entry.task)
+    with dispatch.backend(chosen["backend"]):
+        model = build(
+            name,
+            splits,
+            seed=chosen["seed"],
+            learning_rate=chosen["learning_rate"],
+            precision=chosen["precision"],
+            jit=chosen["jit"],
+        )
+        return train(
+            model,
+            splits,
+            epochs=chosen["epochs"],
+            batch_size=chosen["batch_size"],
+            patience=chosen["patience"],
+            seed=chosen["seed"],
+            out=out,
+            resume=resume,
+            options={"model": name, "data": data, **own},
+            verbose=verbose,
+        )
+
+
+def _fit_gbdt_lr(
+    name: str, data: str, read: Callable[[str], Dataset], seed: int, out: Path | None
+) -> Result:
+    model, record, test = gbdt_lr.train(
+        read(ESTIMATORS[name].task), seed=seed, options={"model": name, "data": data}, out=out
+    )
+    speeds = record["samples_per_second"], record["ms_per_step"]
+    return Result(model, [record], 1, "auc", record["validation_auc"], test, *speeds, out)
+
+
+def dataset(spec: str, task: str) -> Dataset:
+    """The data set of `DATA` by its name, or of "READER:PATH" by a reader of `READERS`."""
+    return _reader(spec)(task)
+
+
+def _reader(spec: str) -> Callable[[str], Dataset]:
+    name, _, path = spec.partition(":")
+    if name in READERS and path:
+        return lambda task: READERS[name](path, task=task)
+    known = (*DATA, *(f"{reader}:PATH" for reader in READERS))
+    return DATA[checks.choice("train", "data", spec, known)]
+
+
+def build(
+    name: str,
+    data: Dataset,
+    *,
+    seed: int = 0,
+    learning_rate: float | None = None,
+    precision: str = "float32",
+    jit: str = "auto",
+) -> Any:
+    """A model of the catalogue for a data set with the sizes of `TRAINING`, compiled with Adam."""
+    checks.choice("train", "mixed precision", precision, PRECISIONS)
+    checks.choice("train", "jit", jit, JIT)
+    settings = TRAINING[name]
+    rate = settings.learning_rate if learning_rate is None else learning_rate
+    if not 0 < rate < math.inf:
+        raise ValueError(f"train: learning_rate must be above 0, got {rate}")
+    with _policy(precision):
+        model = CATALOGUE[name].build(
+            sized(data, settings.embedding_dim), seed=seed, **settings.options
+        )
+        model.compile(
+            keras.optimizers.Adam(rate),
+            losses.identity if data.task == "retrieval" else CATALOGUE[name].loss,
+            jit_compile=jit == "on" or (jit == "auto" and dispatch.gpu_visible()),
+        )
+    return model
+
+
+def sized(data: Dataset, embedding_dim: int) -> list[Any]:
+    """The features of a data set with embeddings of this width."""
+    return [
+        f if isinstance(f, DenseFeature) else replace(f, embedding_dim=embedding_dim)
+        for f in data.features
+    ]
+
+
+@contextlib.contextmanager
+def _policy(name: str) -> Iterator[None]:
+    # Layers take the policy when they are made; afterwards the process has its own again.
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(name)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+
+
+def _check_backend(name: str) -> None:
+    """Raise BackendError when no op runs with a backend; Keras would bury the message."""
+    if dispatch.check_name(name, "train: backend") == "auto":
+        return
+    reasons = [room.why_not(name, op) for op, room in dispatch.rooms().items()]
+    if None not in reasons:
+        raise dispatch.BackendError(f"train: backend {name!r} cannot run here: {reasons[0]}")
