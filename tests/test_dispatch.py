@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import recops
 from recops import ops
-from recops._core import dispatch
+from recops._core import compat, dispatch
 
 X = np.ones((2, 3, 4), np.float32)
 
@@ -99,9 +99,9 @@ def test_auto_takes_xla_on_a_gpu_and_falls_through_refusals(
     fast = SimpleNamespace(pairwise_inner=room.xla.pairwise_inner, why_not=refuse)
     monkeypatch.setattr(dispatch, "_ROOMS", dict(dispatch._ROOMS))
     picky = dispatch.Room("picky", ("pairwise_inner",), room.reference, _module(fast))
-    assert (
-        picky.call("pairwise_inner", tf.constant(X), backend=dispatch._Ask("auto")) == "reference"
-    )
+    with dispatch.noting() as noted:
+        picky.call("pairwise_inner", tf.constant(X))
+    assert noted == [("pairwise_inner", "reference")]
     with pytest.raises(recops.BackendError, match="xla: not on a Tuesday"):
         picky.call("pairwise_inner", tf.constant(X), backend="xla")
 
@@ -119,6 +119,53 @@ def test_select_checks_arguments_like_a_call() -> None:
         ops.select("pairwise_inner", X[0])
     with pytest.raises(ValueError, match=r"select: expected one of .*pairwise_inner.*got 'pair'"):
         ops.select("pair", X)
+
+
+def test_select_computes_nothing() -> None:
+    table, beyond = np.ones((3, 4), np.float32), np.array([[7]], np.int32)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        ops.embedding_lookup(table, beyond, [0], backend="reference")
+    asked = {"table": table, "ids": beyond, "offsets": [0], "backend": "reference"}
+    assert ops.select("embedding_lookup", **asked) == "reference"
+
+
+def test_select_names_the_op_that_is_asked_for_and_not_those_within(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel = np.ones((2, 3, 3), np.float32)
+    assert ops.select("cin", X, [kernel], backend="xla") == "xla"
+    room = dispatch.rooms()["cin"]
+
+    def of_layers(x: tf.Tensor, kernels: list[tf.Tensor], *_: object) -> tf.Tensor:
+        return ops.compressed_interaction(x, x, kernels[0], backend="reference")
+
+    monkeypatch.setattr(room.xla, "cin", of_layers)
+    assert ops.select("cin", X, [kernel], backend="xla") == "xla"
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_select_answers_in_a_trace_and_leaves_nothing_there(
+    jit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    where: list[bool] = []
+    xla = dispatch.rooms()["pairwise_inner"].xla
+    monkeypatch.setattr(
+        xla, "why_not", lambda *_: where.append(compat.tracing_for_xla()), raising=False
+    )
+
+    @tf.function(jit_compile=jit)
+    def traced(x: tf.Tensor, weight: tf.Variable) -> tf.Tensor:
+        said.append(ops.select("pairwise_inner", x * weight, backend="xla"))
+        return x + 1.0
+
+    weight = tf.Variable(2.0)
+    np.testing.assert_array_equal(traced(X, weight), X + 1)
+    assert said == ["xla"]
+    # A backend may refuse there, and there alone.
+    assert where == [jit]
+    graph = traced.get_concrete_function(X, weight).graph
+    assert not [op.name for op in graph.get_operations() if "recops" in op.name]
 
 
 def test_backend_appears_in_the_graph_for_profilers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from itertools import combinations
 
@@ -171,6 +172,13 @@ def test_blocks_of_rows_are_put_together(models, monkeypatch):
     np.testing.assert_allclose(
         cut.weights["interest_history"], whole.weights["interest_history"], atol=1e-6
     )
+
+
+def test_the_function_keeps_its_name_beside_its_package():
+    package = importlib.import_module("recops.explain")
+    importlib.import_module("recops.explain.pictures")
+    assert recops.explain is package.explain
+    assert callable(recops.explain)
 
 
 def test_layers_without_names_have_places():

@@ -28,7 +28,7 @@ ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 def room_module(op: str, stem: str) -> Any:
     """`cases`, `stock`, ... of the room that holds an op."""
-    return importlib.import_module(f"recops.ops.{dispatch.rooms()[op].name}.{stem}")
+    return dispatch.rooms()[op].file(stem)
 
 
 def oracle(op: str) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -24,6 +25,7 @@ CONCRETE = NAMES[1:]
 
 _process_choice: str | None = None
 _context_choice: ContextVar[str | None] = ContextVar("recops_backend", default=None)
+_noted: ContextVar[list[tuple[str, str]] | None] = ContextVar("recops_noted", default=None)
 
 
 class BackendError(NotImplementedError):
@@ -94,11 +96,21 @@ def gpu_visible() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-@dataclass(frozen=True)
-class _Ask:
-    """Stands in for a backend's name to learn what would run instead of running it."""
+@contextlib.contextmanager
+def noting() -> Iterator[list[tuple[str, str]]]:
+    """The op and the backend of each call inside the block, in order."""
+    noted: list[tuple[str, str]] = []
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
 
-    backend: str
+
+def _note(op: str, backend: str) -> None:
+    noted = _noted.get()
+    if noted is not None:
+        noted.append((op, backend))
 
 
 @dataclass(frozen=True)
@@ -130,11 +142,18 @@ class Room:
         refuse = getattr(module, "why_not", None)
         return refuse(op, *args) if refuse is not None and args else None
 
+    def refuses_calls(self, backend: str) -> bool:
+        """Whether it depends on the arguments of a call if the backend can run it."""
+        return hasattr(getattr(self, backend), "why_not")
+
+    def file(self, stem: str) -> ModuleType:
+        """The room's module of that name: `api`, `cases`, `stock`."""
+        return importlib.import_module(f"{self.reference.__package__}.{stem}")
+
     def call(self, op: str, *args: Any, backend: Any = "auto") -> Any:
         """Run the op with arguments that its api function has checked."""
-        if isinstance(backend, _Ask):
-            return self._choose(op, args, backend.backend)
         chosen = self._choose(op, args, backend)
+        _note(op, chosen)
         with tf.name_scope(f"recops.{op}.{chosen}"):
             return getattr(getattr(self, chosen), op)(*args)
 
@@ -161,27 +180,3 @@ _ROOMS: dict[str, Room] = {}
 def rooms() -> dict[str, Room]:
     """The room of every registered op."""
     return dict(_ROOMS)
-
-
-def select(op_name: str, *args: Any, **kwargs: Any) -> str:
-    """Name of the backend that would run `recops.ops.<op_name>(*args, **kwargs)`.
-
-    Args:
-      op_name: of a function of `recops.ops`; args and kwargs are those of its call.
-
-    Returns: "cpp", "xla" or "reference".
-
-    Raises: ValueError for an unknown op or wrong arguments; BackendError when a named backend
-    cannot run them.
-
-    Example:
-      >>> import recops
-      >>> recops.ops.select("bi_interaction", [[[1.0], [2.0]]], backend="reference")
-      'reference'
-    """
-    from recops import ops
-
-    if op_name not in _ROOMS:
-        raise ValueError(f"select: expected one of {', '.join(_ROOMS)}, got {op_name!r}")
-    asked = _Ask(kwargs.pop("backend", "auto"))
-    return getattr(ops, op_name)(*args, backend=asked, **kwargs)

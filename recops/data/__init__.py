@@ -7,7 +7,7 @@ from recops.data.dataset import Dataset, Resampled, Split
 from recops.data.encoder import Encoder, embedding_dim
 from recops.data.example_age import example_age
 from recops.data.libfm import libfm
-from recops.data.movielens import movielens_100k
+from recops.data.movielens_tasks import movielens_100k
 from recops.data.negatives import sample_negatives
 from recops.data.percentile import Percentiles, percentile_features
 from recops.data.sessions import split_sessions

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from recops.data import movielens
 from recops.data.dataset import Dataset, Resampled, Split
 from recops.data.example_age import example_age
+from recops.data.movielens import MovieLens
+from recops.data.movielens_ranking import AGE_BOUNDS, label
 from recops.data.movielens_sequence import Earlier
 from recops.data.negatives import sample_negatives
 
@@ -20,7 +21,7 @@ _TRAIN, _VALIDATION, _TEST = range(3)
 
 
 def retrieval(
-    data: movielens.MovieLens,
+    data: MovieLens,
     max_length: int = 50,
     seed: int = 0,
     samples_per_user: int | None = None,
@@ -59,7 +60,7 @@ def retrieval(
     user_id, time = ratings[:, 0], ratings[:, 3]
     place = np.searchsorted([user.id for user in data.users], user_id)
     traits = {
-        "age": np.digitize([user.age for user in data.users], movielens.AGE_BOUNDS),
+        "age": np.digitize([user.age for user in data.users], AGE_BOUNDS),
         "gender": np.array([user.gender for user in data.users]),
         "occupation": np.array([user.occupation for user in data.users]),
     }
@@ -71,7 +72,7 @@ def retrieval(
     earlier = Earlier.of(ratings, item > 0, item)
     inputs["hist_item"] = earlier.latest(max_length)
     for name, values in traits.items():
-        inputs[name], size = movielens.label(values[place], train)
+        inputs[name], size = label(values[place], train)
         features.append(SparseFeature(name, size))
     features.append(DenseFeature("example_age"))
     inputs["example_age"] = np.zeros((len(item), 1), np.float32)
@@ -104,7 +105,7 @@ def retrieval(
     )
 
 
-def leave_one_out(data: movielens.MovieLens, max_length: int = 0, seed: int = 0) -> Dataset:
+def leave_one_out(data: MovieLens, max_length: int = 0, seed: int = 0) -> Dataset:
     """The leave-one-out task of `movielens_100k` on any ratings in its form.
 
     Split and ids of films as in `retrieval`; features are `user` and `item`. Train has each film
@@ -125,7 +126,7 @@ def leave_one_out(data: movielens.MovieLens, max_length: int = 0, seed: int = 0)
     train = part == _TRAIN
     item, films = by_frequency(ratings[:, 1], train)
     size = len(films) - 1
-    user_id, user, people = ratings[:, 0], *movielens.label(ratings[:, 0], train)
+    user_id, user, people = ratings[:, 0], *label(ratings[:, 0], train)
     watched = {"user": user[train], "item": item[train], "group": user_id[train]}
     # By user: what is watched, once for each negative, and once for what no draw may be.
     own = _lists(user, item, train, np.arange(1, people + 1))
@@ -205,7 +206,7 @@ def by_frequency(values: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.
     order = np.argsort(-counts, kind="stable")
     rank = np.empty(len(found), np.int32)
     rank[order] = np.arange(1, len(found) + 1)
-    place, _ = movielens.label(values, train)
+    place, _ = label(values, train)
     return np.append(0, rank)[place].astype(np.int32), np.append(0, found[order])
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recops.data import movielens
 from recops.data.dataset import Dataset, Split
+from recops.data.movielens import MovieLens
+from recops.data.movielens_ranking import ranking, split
 from recops.data.negatives import sample_negatives
 from recops.data.sessions import split_sessions
 
@@ -15,7 +16,7 @@ SESSIONS = 5
 SESSION_LENGTH = 10
 
 
-def sequence(data: movielens.MovieLens, max_length: int = 50, seed: int = 0) -> Dataset:
+def sequence(data: MovieLens, max_length: int = 50, seed: int = 0) -> Dataset:
     """The sequence task of `movielens_100k` on any ratings in its form.
 
     Rows, labels, encoding and features are those of the ranking task; to them come
@@ -36,8 +37,8 @@ def sequence(data: movielens.MovieLens, max_length: int = 50, seed: int = 0) -> 
     """
     from recops.features import SequenceFeature, SparseFeature
 
-    base = movielens.ranking(data)
-    part = movielens.split(data.ratings)
+    base = ranking(data)
+    part = split(data.ratings)
     size = next(
         f.vocabulary_size
         for f in base.features
@@ -45,8 +46,8 @@ def sequence(data: movielens.MovieLens, max_length: int = 50, seed: int = 0) -> 
     )
     # The films' ids, in the order of the ratings again.
     item = np.zeros(len(part), np.int32)
-    for which, split in enumerate((base.train, base.validation, base.test)):
-        item[part == which] = split.inputs["item"]
+    for which, known in enumerate((base.train, base.validation, base.test)):
+        item[part == which] = known.inputs["item"]
     clicked = (data.ratings[:, 2] >= 4) & (item > 0)
     earlier = Earlier.of(data.ratings, clicked, item)
     history = earlier.latest(max_length)
@@ -64,10 +65,10 @@ def sequence(data: movielens.MovieLens, max_length: int = 50, seed: int = 0) -> 
         "sess_item": earlier.sessions(SESSIONS, SESSION_LENGTH),
     }
 
-    def with_histories(which: int, split: Split) -> Split:
+    def with_histories(which: int, known: Split) -> Split:
         rows = part == which
         more = {name: values[rows] for name, values in made.items()}
-        return Split({**split.inputs, **more}, split.labels, split.groups)
+        return Split({**known.inputs, **more}, known.labels, known.groups)
 
     return Dataset(
         with_histories(0, base.train),

@@ -1,6 +1,5 @@
 """The ops: each checks its arguments and runs on the best backend that takes them."""
 
-from recops._core.dispatch import select
 from recops.ops.attention.api import multi_head_attention
 from recops.ops.attentional_pooling.api import attentional_pooling
 from recops.ops.bilinear.api import bilinear_interaction
@@ -17,6 +16,7 @@ from recops.ops.pairwise.api import (
     pairwise_inner,
 )
 from recops.ops.sampled_softmax.api import in_batch_softmax, sampled_softmax
+from recops.ops.selection import select
 from recops.ops.target_attention.api import target_attention
 
 __all__ = [

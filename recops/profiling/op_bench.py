@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -68,11 +67,8 @@ def cases(tag: str, names: Sequence[str] = ()) -> list[Case]:
     for name in names:
         if name not in known:
             raise ValueError(f"bench: expected an op among {', '.join(known)}, got {name!r}")
-    return [case for op in names or known for case in select(_module(op, "cases").CASES, tag, op)]
-
-
-def _module(op: str, stem: str) -> Any:
-    return importlib.import_module(f"recops.ops.{dispatch.rooms()[op].name}.{stem}")
+    rooms = dispatch.rooms()
+    return [c for op in names or known for c in select(rooms[op].file("cases").CASES, tag, op)]
 
 
 def providers(case: Case) -> dict[tuple[str, str], Callable[..., Any]]:
@@ -87,7 +83,7 @@ def providers(case: Case) -> dict[tuple[str, str], Callable[..., Any]]:
             op = functools.partial(getattr(ops, case.op), **case.options, backend=backend)
             for compiled in ("graph",) if backend == "reference" else ("graph", "jit"):
                 found[backend, compiled] = op
-    stock = _module(case.op, "stock")
+    stock = dispatch.rooms()[case.op].file("stock")
     for name, form in stock.FORMS[case.op].items():
         graph_only = name in getattr(stock, "GRAPH_ONLY", ())
         for compiled in ("graph",) if graph_only else ("graph", "jit"):
@@ -97,6 +93,9 @@ def providers(case: Case) -> dict[tuple[str, str], Callable[..., Any]]:
 
 def takes(case: Case, backend: str) -> bool:
     """Whether a backend runs the op on the arguments of a case."""
+    room = dispatch.rooms()[case.op]
+    if not room.refuses_calls(backend):
+        return room.why_not(backend, case.op) is None
     try:
         ops.select(case.op, **case.arrays("float32"), **case.options, backend=backend)
     except dispatch.BackendError:

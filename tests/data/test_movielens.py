@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from recops.data import DataError, movielens, movielens_100k
+from recops.data.movielens_ranking import ranking, split
 
 USERS = [
     (1, 24, "M", "writer"),
@@ -138,7 +139,7 @@ def test_a_small_set_is_not_taken_for_the_real_one(tmp_path, monkeypatch):
 
 
 def test_split_of_a_small_set(tiny):
-    parts = {user: movielens.split(tiny.ratings)[tiny.ratings[:, 0] == user] for user in (1, 2, 3)}
+    parts = {user: split(tiny.ratings)[tiny.ratings[:, 0] == user] for user in (1, 2, 3)}
     assert parts[1].tolist() == [0] * 7 + [1] + [2] * 2
     assert parts[2].tolist() == [0, 0]
     assert parts[3].tolist() == [0, 0, 0, 2]
@@ -146,7 +147,7 @@ def test_split_of_a_small_set(tiny):
 
 
 def test_encoding_is_fitted_on_train_only(tiny):
-    data = movielens.ranking(tiny)
+    data = ranking(tiny)
     sizes = {feature.name: feature.vocabulary_size for feature in data.features}
     # Item 5 and its genre and year, and the hours of the test rows, are in no train row.
     assert sizes["item"] == 4
@@ -162,7 +163,7 @@ def test_encoding_is_fitted_on_train_only(tiny):
 
 
 def test_hour_weekday_and_click(tiny):
-    data = movielens.ranking(tiny)
+    data = ranking(tiny)
     hours = data.train.inputs["hour"][data.train.groups == 1]
     assert hours.tolist() == [1, 2, 3, 4, 5, 6, 7]
     # DAY is a Thursday and all of train is within it.
@@ -172,7 +173,7 @@ def test_hour_weekday_and_click(tiny):
 
 
 def test_a_film_without_a_year_or_genre_has_id_0(tiny):
-    train = movielens.ranking(tiny).train.inputs
+    train = ranking(tiny).train.inputs
     unknown = train["item"] == 3
     assert unknown.any()
     assert not train["release_year"][unknown].any()
@@ -228,7 +229,7 @@ def test_the_real_wheel_and_its_conversion_give_the_same_bytes(real, tmp_path, m
 
 
 def test_no_user_trains_on_what_comes_after_the_test(real):
-    part = movielens.split(real.ratings)
+    part = split(real.ratings)
     for user in np.unique(real.ratings[:, 0]):
         rows = real.ratings[:, 0] == user
         times = [real.ratings[rows & (part == which), 3] for which in range(3)]
@@ -255,7 +256,7 @@ def test_the_real_task_holds_every_rating_once(real, data):
 
 def test_real_hours_and_weekdays_are_those_of_the_calendar(real, data):
     # All 24 hours and 7 days are in train, so an id is the hour or weekday plus one.
-    seconds = real.ratings[movielens.split(real.ratings) == 2, 3]
+    seconds = real.ratings[split(real.ratings) == 2, 3]
     for row in range(0, len(seconds), 997):
         moment = datetime.fromtimestamp(int(seconds[row]), timezone.utc)
         assert data.test.inputs["hour"][row] == moment.hour + 1

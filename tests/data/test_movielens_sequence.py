@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from recops.data import movielens, movielens_100k
+from recops.data.movielens_ranking import split
 from recops.data.movielens_sequence import sequence
 from tests.data.test_movielens import DAY, ITEMS, USERS, grouplens_files
 
@@ -30,7 +31,7 @@ class ByHand:
     def __init__(self, ratings, before=operator.lt):
         self.ratings = ratings.tolist()
         self.before = before
-        self.part = movielens.split(ratings)
+        self.part = split(ratings)
         known = sorted({row[1] for row, part in zip(self.ratings, self.part) if part == 0})
         self.id = {item: place + 1 for place, item in enumerate(known)}
         self.of_user = {}
@@ -93,7 +94,7 @@ def test_that_comparison_sees_a_second(raw, data, leak):
 
 def test_no_history_holds_its_own_row_or_anything_later(raw, data):
     # By another way than the comparison: through the one time at which a user clicks a film.
-    part = movielens.split(raw.ratings)
+    part = split(raw.ratings)
     user, item, rating, time = raw.ratings.T
     known = np.unique(item[part == 0])
     times = np.full((user.max() + 1, len(known) + 1), np.iinfo(np.int64).max)
@@ -122,7 +123,7 @@ def test_a_small_set_by_hand():
     ]
     items = [*ITEMS, (6, "Six", "(1990)", ("Drama",)), (7, "Seven", "(1995)", ("Crime",))]
     small = movielens.parse(grouplens_files(USERS, items, ratings))
-    assert movielens.split(small.ratings).tolist() == [0] * 5 + [1, 2] + [0, 0, 2]
+    assert split(small.ratings).tolist() == [0] * 5 + [1, 2] + [0, 0, 2]
     data = sequence(small, max_length=2)
     assert {f.name: f.vocabulary_size for f in data.features}["hist_item"] == 6
     history = data.train.inputs["hist_item"].tolist()

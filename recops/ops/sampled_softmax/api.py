@@ -118,11 +118,7 @@ def sampled_softmax(
         op, inputs, found[:, 0], weights, biases, ids, log_labels, log_ids,
         remove_accidental_hits, backend=backend,
     )  # fmt: skip
-    return (
-        loss
-        if isinstance(loss, str)
-        else poison(loss[:, None], valid[:, 0] & tf.reduce_all(drawn))[:, 0]
-    )
+    return poison(loss[:, None], valid[:, 0] & tf.reduce_all(drawn))[:, 0]
 
 
 def in_batch_softmax(
