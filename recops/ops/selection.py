@@ -13,7 +13,8 @@ def select(op_name: str, *args: Any, **kwargs: Any) -> str:
     """Name of the backend that would run `recops.ops.<op_name>(*args, **kwargs)`.
 
     The call is traced into a graph that is thrown away, and nothing is computed. So an id beyond
-    its table is not found out.
+    its table is not found out, and a NumPy array is copied as a constant of that graph: large ones
+    are better given as tensors.
 
     Args:
       op_name: of a function of `recops.ops`; args and kwargs are those of its call.
