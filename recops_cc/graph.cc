@@ -1,4 +1,7 @@
 // Registers every native op with TensorFlow, and its CPU kernel for graphs and eager calls.
+#include <algorithm>
+#include <cstring>
+
 #include "common/engine.h"
 #include "common/pages.h"
 #include "tensorflow/core/framework/op.h"
@@ -64,7 +67,8 @@ tf::Status InferShapes(const Op& op, tf::shape_inference::InferenceContext* c) {
   TF_RETURN_IF_ERROR(c->GetAttr("options", &options));
   try {
     const std::vector<Dims> outputs = op.shapes(inputs, Dims(options.begin(), options.end()));
-    for (size_t i = 0; i < outputs.size(); ++i) {
+    // Of an op that writes to variables the shapes are theirs, and it has no outputs.
+    for (int i = 0; i < c->num_outputs(); ++i) {
       std::vector<tf::shape_inference::DimensionHandle> dims;
       for (int64_t size : outputs[i]) dims.push_back(size < 0 ? c->UnknownDim() : c->MakeDim(size));
       c->set_output(i, c->MakeShape(dims));
@@ -73,6 +77,20 @@ tf::Status InferShapes(const Op& op, tf::shape_inference::InferenceContext* c) {
     return Invalid(op, error);
   }
   return tf::Status();
+}
+
+// Makes a locked variable's buffer its own, to be written in place; from then on who reads the whole
+// of it gets a copy, as after TensorFlow's own scatters.
+void Own(tf::OpKernelContext* c, tf::Var* variable) {
+  tf::Tensor* tensor = variable->tensor();
+  if (!tensor->RefCountIsOne()) {
+    tf::Tensor copy;
+    const tf::Status status = c->allocate_temp(tensor->dtype(), tensor->shape(), &copy);
+    if (!status.ok()) throw std::bad_alloc();
+    std::memcpy(copy.data(), tensor->data(), tensor->TotalBytes());
+    *tensor = copy;
+  }
+  variable->copy_on_read_mode.store(true);
 }
 
 class NativeOp : public tf::OpKernel {
@@ -86,26 +104,36 @@ class NativeOp : public tf::OpKernel {
   void Compute(tf::OpKernelContext* c) override {
     try {
       Call call;
-      std::vector<Dims> shapes;
-      // Variables are read where they stand, and nobody writes to them meanwhile.
+      // Declared first, unlocked last.
       std::vector<tf::core::RefCountPtr<tf::Var>> variables;
-      std::vector<tf::tf_shared_lock> locks;
+      std::vector<tf::tf_shared_lock> shared;
+      std::vector<tf::mutex_lock> exclusive;
       for (int i = 0; i < c->num_inputs(); ++i) {
+        if (c->input_dtype(i) != tf::DT_RESOURCE) continue;
+        variables.emplace_back();
+        OP_REQUIRES_OK(c, tf::LookupResource(c, tf::HandleFromInput(c, i), &variables.back()));
+      }
+      if (op_.writes > 0) {
+        LockToWrite(c, variables, &exclusive);
+      } else {
+        // Variables are read where they stand, and nobody writes to them meanwhile.
+        for (const auto& variable : variables) shared.emplace_back(*variable->mu());
+      }
+      std::vector<Dims> shapes;
+      for (int i = 0, v = 0; i < c->num_inputs(); ++i) {
         if (c->input_dtype(i) == tf::DT_RESOURCE) {
-          tf::core::RefCountPtr<tf::Var> variable;
-          OP_REQUIRES_OK(c, tf::LookupResource(c, tf::HandleFromInput(c, i), &variable));
+          const tf::Tensor& value = *variables[v++]->tensor();
           // Shapes and results go by the last argument.
-          Check(variable->tensor()->dtype() == c->input_dtype(c->num_inputs() - 1),
+          Check(op_.writes > 0 || value.dtype() == c->input_dtype(c->num_inputs() - 1),
                 "expected a variable of the type of what is like it");
-          variables.push_back(std::move(variable));
-          locks.emplace_back(*variables.back()->mu());
-          call.inputs.push_back(BufferOf(*variables.back()->tensor()));
+          call.inputs.push_back(BufferOf(value));
         } else {
           call.inputs.push_back(BufferOf(c->input(i)));
         }
         shapes.push_back(call.inputs.back().dims);
       }
       const std::vector<Dims> outputs = op_.shapes(shapes, options_);
+      call.outputs.assign(call.inputs.begin(), call.inputs.begin() + op_.writes);
       for (int i = 0; i < c->num_outputs(); ++i) {
         tf::TensorShape shape;
         OP_REQUIRES_OK(c, tf::TensorShapeUtils::MakeShape(
@@ -130,6 +158,21 @@ class NativeOp : public tf::OpKernel {
   }
 
  private:
+  // In one order everywhere, so that two updates never wait for each other.
+  static void LockToWrite(tf::OpKernelContext* c,
+                          const std::vector<tf::core::RefCountPtr<tf::Var>>& variables,
+                          std::vector<tf::mutex_lock>* locks) {
+    std::vector<tf::Var*> order;
+    for (const auto& variable : variables) order.push_back(variable.get());
+    std::sort(order.begin(), order.end());
+    Check(std::adjacent_find(order.begin(), order.end()) == order.end(),
+          "one variable is given twice");
+    for (tf::Var* variable : order) {
+      locks->emplace_back(*variable->mu());
+      Own(c, variable);
+    }
+  }
+
   const Op& op_;
   std::vector<int64_t> options_;
 };

@@ -119,10 +119,14 @@ class NativeXla : public tensorflow::XlaOpKernel {
     for (int i = 0; i < c->num_inputs(); ++i) {
       xla::XlaOp operand;
       if (c->input_type(i) == tensorflow::DT_RESOURCE) {
-        // The type is that of the last argument, an empty tensor like the variable.
+        tensorflow::DataType type;
         tensorflow::TensorShape ignored;
-        OP_REQUIRES_OK(c, c->ReadVariableInput(i, c->input_type(c->num_inputs() - 1), &ignored,
-                                               &operand));
+        OP_REQUIRES_OK(c, c->GetVariableTypeAndShape(i, &type, &ignored));
+        OP_REQUIRES(c, op_.writes > 0 || type == c->input_type(c->num_inputs() - 1),
+                    tensorflow::errors::InvalidArgument(
+                        "recops ", op_.name,
+                        ": expected a variable of the type of what is like it"));
+        OP_REQUIRES_OK(c, c->ReadVariableInput(i, type, &ignored, &operand));
       } else {
         operand = c->Input(i);
       }
@@ -132,8 +136,14 @@ class NativeXla : public tensorflow::XlaOpKernel {
       operand_shapes.push_back(RowMajor(*shape));
       inputs.emplace_back(shape->dimensions().begin(), shape->dimensions().end());
     }
+    // Variables that are written to: each is the operand and the result in one buffer.
+    std::vector<std::pair<xla::ShapeIndex, std::pair<int64_t, xla::ShapeIndex>>> in_place;
     try {
       const std::vector<Dims> outputs = op_.shapes(inputs, options_);
+      for (int i = 0; i < op_.writes; ++i) {
+        result_shapes.push_back(operand_shapes[i]);
+        in_place.push_back({op_.writes > 1 ? xla::ShapeIndex{i} : xla::ShapeIndex{}, {i, {}}});
+      }
       for (int i = 0; i < c->num_outputs(); ++i) {
         xla::PrimitiveType type;
         OP_REQUIRES_OK(c, tensorflow::DataTypeToPrimitiveType(c->expected_output_dtype(i), &type));
@@ -150,11 +160,16 @@ class NativeXla : public tensorflow::XlaOpKernel {
     const xla::XlaOp call = xla::CustomCallWithLayout(
         c->builder(), kTarget, operands,
         single ? result_shapes[0] : xla::ShapeUtil::MakeTupleShape(result_shapes), operand_shapes,
-        config, false, {}, nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
+        config, false, in_place, nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
         xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
-    for (int i = 0; i < c->num_outputs(); ++i) {
-      c->SetOutput(i, single ? call : xla::GetTupleElement(call, i));
+    const auto result = [&](int i) { return single ? call : xla::GetTupleElement(call, i); };
+    for (int i = 0; i < op_.writes; ++i) {
+      tensorflow::DataType type;
+      tensorflow::TensorShape ignored;
+      OP_REQUIRES_OK(c, c->GetVariableTypeAndShape(i, &type, &ignored));
+      OP_REQUIRES_OK(c, c->AssignVariable(i, type, result(i)));
     }
+    for (int i = 0; i < c->num_outputs(); ++i) c->SetOutput(i, result(i));
   }
 
  private:

@@ -27,6 +27,8 @@ class Case:
         case small enough to run each time).
       flops: multiplications and additions of the formula and of its gradient.
       constant: names of arguments that get no gradient.
+      updated: names of arguments that are variables where the op is timed, since it changes them
+        where they stand.
       rows_read: for a table, the number of its rows that are read, and that get a gradient; all of
         an argument counts otherwise.
     """
@@ -39,6 +41,7 @@ class Case:
     flops: tuple[float, float] = (0.0, 0.0)
     rows_read: Mapping[str, int] = field(default_factory=dict)
     constant: frozenset[str] = frozenset()
+    updated: frozenset[str] = frozenset()
 
     def arrays(self, dtype: str = "float64", seed: int = 0) -> dict[str, Any]:
         """The array arguments, floats rounded to `dtype`."""

@@ -116,6 +116,33 @@ def build_with_all_shapes(layer: Any, **inputs: Any) -> None:
         layer.build(**shapes)
 
 
+def slot_index(optimizer: Any, variable: Any) -> int:
+    """The place of a variable among those that an optimizer was built for."""
+    if KERAS_3:
+        return optimizer._get_variable_index(variable)
+    return optimizer._index_dict[optimizer._var_key(variable)]
+
+
+def constraint_of(optimizer: Any, variable: Any) -> Any:
+    """The constraint of a variable in an optimizer's step, where Keras 3 hands out its value."""
+    if KERAS_3:
+        known = optimizer._trainable_variables[slot_index(optimizer, variable)]
+        return getattr(known, "constraint", None)
+    return variable.constraint
+
+
+def variables_of(optimizer: Any) -> list[Any]:
+    """The state of an optimizer, which is an attribute or a method."""
+    found = optimizer.variables
+    return list(found() if callable(found) else found)
+
+
+def mark_built(optimizer: Any) -> None:
+    """Say that `build` is done, which each optimizer of Keras 2 does for itself."""
+    if not KERAS_3:
+        optimizer._built = True
+
+
 def call_arguments(layer: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The symbolic arguments of a layer's first call in a functional model."""
     node = layer._inbound_nodes[0]

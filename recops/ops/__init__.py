@@ -15,6 +15,7 @@ from recops.ops.pairwise.api import (
     pairwise_hadamard,
     pairwise_inner,
 )
+from recops.ops.row_update.api import row_sums, row_update
 from recops.ops.sampled_softmax.api import in_batch_softmax, sampled_softmax
 from recops.ops.selection import select
 from recops.ops.target_attention.api import target_attention
@@ -36,6 +37,8 @@ __all__ = [
     "outer_product",
     "pairwise_hadamard",
     "pairwise_inner",
+    "row_sums",
+    "row_update",
     "sampled_softmax",
     "select",
     "target_attention",

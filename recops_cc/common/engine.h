@@ -56,11 +56,15 @@ struct Op {
   // CamelCase; TensorFlow knows it as "Recops>" + name.
   std::string name;
   // "x: T" (any float type, the same for all), "sums: W" (float, or double where T is), "ids: I"
-  // (int32 or int64), "mask: bool". An optional argument that is absent has no elements.
+  // (int32 or int64), "mask: bool", "scalars: double", "table: resource" (a variable, which the
+  // kernel sees as its value). An optional argument that is absent has no elements.
   std::vector<std::string> inputs;
   std::vector<std::string> outputs;
   std::vector<Dims> (*shapes)(const std::vector<Dims>& inputs, const std::vector<int64_t>& options);
   void (*run)(const Call& call);
+  // So many of the first inputs are variables that the op changes. It has no outputs of its own then:
+  // `shapes` gives those of the variables, and `run` finds them as outputs, with their values there.
+  int writes = 0;
 };
 
 // Every op of the library; each room adds its own.

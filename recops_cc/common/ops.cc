@@ -7,7 +7,8 @@ const std::vector<Op>& Ops() {
     auto* all = new std::vector<Op>;
     for (auto room :
          {AttentionOps, AttentionalPoolingOps, BilinearOps, CinOps, CrossOps, DynamicGruOps,
-          EmbeddingOps, OuterProductOps, PairwiseOps, SampledSoftmaxOps, TargetAttentionOps}) {
+          EmbeddingOps, OuterProductOps, PairwiseOps, RowUpdateOps, SampledSoftmaxOps,
+          TargetAttentionOps}) {
       for (Op& op : room()) all->push_back(std::move(op));
     }
     return all;

@@ -16,6 +16,7 @@ std::vector<Op> OuterProductOps();
 std::vector<Op> BilinearOps();
 std::vector<Op> CinOps();
 std::vector<Op> PairwiseOps();
+std::vector<Op> RowUpdateOps();
 std::vector<Op> SampledSoftmaxOps();
 std::vector<Op> TargetAttentionOps();
 

@@ -1,0 +1,1 @@
+"""Room of the row-sparse optimizers: one step on the rows that a batch used."""

@@ -1,0 +1,36 @@
+"""The update by the native kernel: ids sorted in bins, rows moved where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from recops._core import native
+
+
+def row_update(
+    table: Any,
+    slots: Sequence[Any],
+    ids: tf.Tensor,
+    values: tf.Tensor,
+    scalars: tf.Tensor,
+    rule: str,
+    catch_up: bool,
+) -> list[tf.Tensor] | None:
+    name = "RowUpdate" + rule.title().replace("_", "") + ("CatchUp" if catch_up else "")
+    arrays = [table, *slots]
+    if not isinstance(table, tf.Variable):
+        return list(native.call(name, *arrays, ids, values, scalars))
+    native.call(f"{name}Variable", *(array.handle for array in arrays), ids, values, scalars)
+    return None
+
+
+def row_sums(ids: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    return native.call("RowSums", ids, values)[0]
+
+
+@tf.RegisterGradient("Recops>RowSums")
+def _sums_gradient(op: Any, dy: tf.Tensor, _: Any) -> list[Any]:
+    return [None, tf.gather(dy, op.outputs[1])]
