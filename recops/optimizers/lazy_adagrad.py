@@ -72,5 +72,5 @@ class LazyAdagrad(RowSparse, keras.optimizers.Adagrad):
     def _slots(self, index: int) -> list[Any]:
         return [self._accumulators[index]]
 
-    def _numbers(self) -> dict[str, float]:
+    def _numbers(self) -> dict[str, Any]:
         return {"epsilon": self.epsilon}

@@ -106,7 +106,7 @@ class LazyAdam(RowSparse, keras.optimizers.Adam):
         kept = [self._momentums[index], self._velocities[index]]
         return [*kept, self._last_uses[index]] if self.catch_up else kept
 
-    def _numbers(self) -> dict[str, float]:
+    def _numbers(self) -> dict[str, Any]:
         return {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
 
     def _dense_step(self, index: int, gradient: Any, variable: Any, *rate: Any) -> None:

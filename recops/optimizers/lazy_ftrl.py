@@ -16,9 +16,9 @@ class LazyFTRL(RowSparse, keras.optimizers.Ftrl):
         n' = n + g^2        z += g - (n'^-p - n^-p) / learning_rate row        of the rows used
         row = (clip(z, -l1, l1) - z) / (n'^-p / learning_rate + 2 l2 + beta / learning_rate)
 
-    On a dense gradient this is `keras.optimizers.Ftrl`. FTRL does not move a row without a gradient,
-    so this is the same optimizer: only that slices of one row are summed first, and that nothing
-    but the rows used is read or written.
+    On a dense gradient this is `keras.optimizers.Ftrl`. FTRL does not move a row that has no
+    gradient, so this is the same optimizer: only that slices of one row are summed first, and that
+    nothing but the rows used is read or written.
 
     Args:
       learning_rate: a float, a `LearningRateSchedule`, or a function without arguments.
@@ -32,7 +32,8 @@ class LazyFTRL(RowSparse, keras.optimizers.Ftrl):
 
     Raises: as `LazyAdam`.
 
-    Numerics: as `LazyAdam`. State: two arrays like each variable. Cost: see `recops.ops.row_update`.
+    Numerics: as `LazyAdam`. State: two arrays like each variable. Cost: see
+    `recops.ops.row_update`.
 
     Source: McMahan et al., Ad Click Prediction: a View from the Trenches, KDD 2013, algorithm 1;
     2 l2 where the paper has lambda_2, as in Keras.
@@ -83,7 +84,7 @@ class LazyFTRL(RowSparse, keras.optimizers.Ftrl):
     def _slots(self, index: int) -> list[Any]:
         return [self._accumulators[index], self._linears[index]]
 
-    def _numbers(self) -> dict[str, float]:
+    def _numbers(self) -> dict[str, Any]:
         return {
             "learning_rate_power": self.learning_rate_power,
             "l1": self.l1_regularization_strength,

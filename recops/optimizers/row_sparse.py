@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from recops import ops
 from recops._core import compat
+from recops._core.numerics import widened
 
 # Arguments of Keras's optimizers that read or write the whole table in each step.
 _REFUSED = {
@@ -21,6 +22,9 @@ _REFUSED = {
     "amsgrad": "row-sparse steps have no maximum of past moments",
     "jit_compile": "compile the whole step by model.compile(jit_compile=True)",
 }
+# What a class puts it before; for a type checker, anything.
+_Optimizer: Any = object
+
 _IGNORED = ("ema_momentum", "is_legacy_optimizer")
 
 
@@ -33,7 +37,7 @@ def check_arguments(name: str, given: Mapping[str, Any]) -> None:
             raise TypeError(f"{name}: unexpected argument {argument!r}")
 
 
-class RowSparse:
+class RowSparse(_Optimizer):
     """Put before a Keras optimizer: dense gradients are its own, sparse ones move their rows alone.
 
     A class names its `rule` of `recops.ops.row_update`, the slots and the numbers of a variable.
@@ -45,7 +49,7 @@ class RowSparse:
     def _slots(self, index: int) -> list[Any]:
         raise NotImplementedError
 
-    def _numbers(self) -> dict[str, float]:
+    def _numbers(self) -> dict[str, Any]:
         raise NotImplementedError
 
     def update_step(self, gradient: Any, variable: Any, *learning_rate: Any) -> None:
@@ -78,7 +82,7 @@ class RowSparse:
         )
 
     def _dense_step(self, index: int, gradient: Any, variable: Any, *rate: Any) -> None:
-        super().update_step(gradient, variable, *rate)  # type: ignore[misc]
+        super().update_step(gradient, variable, *rate)
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
         """Nothing here: it is part of a variable's step, which knows the rows that are used."""
@@ -106,11 +110,11 @@ class RowSparse:
                 f"this optimizer {len(compat.variables_of(self))}; load it into one built with the "
                 f"same arguments for the same weights"
             )
-        super().load_own_variables(store)  # type: ignore[misc]
+        super().load_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
         """Keras's configuration without the arguments that are refused."""
-        config = super().get_config()  # type: ignore[misc]
+        config = super().get_config()
         return {k: v for k, v in config.items() if k not in _REFUSED and k not in _IGNORED}
 
 
@@ -118,5 +122,7 @@ def _merged(gradient: Any) -> Any:
     """A sparse gradient whose norm is that of the dense one: an id's slices are one."""
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
-    sums = ops.row_sums(gradient.indices, gradient.values)
+    # Sums of 16-bit slices would be rounded once more.
+    (values,) = widened(gradient.values)
+    sums = ops.row_sums(gradient.indices, values)
     return tf.IndexedSlices(sums, gradient.indices, gradient.dense_shape)

@@ -96,9 +96,7 @@ class RowwiseAdagrad(LazyAdagrad):
         learning_rate = tf.cast(rate[0] if rate else self.learning_rate, variable.dtype)
         accumulator = compat.variable(self._accumulators[index])
         gradient = tf.cast(gradient, variable.dtype)
-        squares = tf.square(gradient)
-        accumulator.assign_add(tf.reduce_mean(squares, axis=list(range(1, len(squares.shape)))))
-        total = tf.reshape(accumulator, [-1, *[1] * (len(squares.shape) - 1)])
-        if not squares.shape:
-            total = accumulator
+        axes = list(range(1, len(variable.shape)))
+        accumulator.assign_add(tf.reduce_mean(tf.square(gradient), axis=axes))
+        total = tf.reshape(accumulator, [-1, *[1] * len(axes)]) if axes else accumulator
         variable.assign_sub(learning_rate * gradient / tf.sqrt(total + self.epsilon))

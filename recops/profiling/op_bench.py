@@ -84,7 +84,10 @@ def providers(case: Case) -> dict[tuple[str, str], Callable[..., Any]]:
             for compiled in ("graph",) if backend == "reference" else ("graph", "jit"):
                 found[backend, compiled] = op
     stock = dispatch.rooms()[case.op].file("stock")
+    only = getattr(stock, "ONLY_FOR", {})
     for name, form in stock.FORMS[case.op].items():
+        if name in only and not only[name](case):
+            continue
         graph_only = name in getattr(stock, "GRAPH_ONLY", ())
         for compiled in ("graph",) if graph_only else ("graph", "jit"):
             found[f"stock.{name}", compiled] = functools.partial(form, **case.options)
@@ -104,21 +107,25 @@ def takes(case: Case, backend: str) -> bool:
 
 
 def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Row]:
-    """Check and time every provider of a case, forward and forward+backward."""
+    """Check and time every provider of a case, forward and, where it has one, forward+backward."""
     arrays = case.arrays(dtype)
     inputs = {name: tf.nest.map_structure(tf.constant, value) for name, value in arrays.items()}
+    # What the op changes is held in variables, as it is in a training.
+    variables = {n: tf.nest.map_structure(tf.Variable, inputs.pop(n)) for n in case.updated}
     machine = stopwatch.rates(dtype)
-    for mode in MODES:
+    for mode in MODES if differentiated(arrays, case.constant) else MODES[:1]:
         backward = mode == MODES[1]
         truth = _truth(case, dtype, backward)
         steps: dict[tuple[str, str], Callable[[], Any]] = {}
         verdicts: dict[tuple[str, str], _Verdict] = {}
-        for key, fn in providers(case).items():
+        for key, provider in providers(case).items():
+            fn = functools.partial(provider, **variables)
             if key[0].startswith("stock."):
                 # A form may make its layers at the first call, which it cannot inside a trace.
                 fn(**inputs)
             step = _step(fn, inputs, backward, key[1] == "jit", case.constant)
-            verdicts[key] = _check(step, truth, dtype)
+            changed = _reset(variables, arrays)
+            verdicts[key] = _check(step, changed, truth, dtype)
             if verdicts[key].status == "ok":
                 steps[key] = step
         labels = {f"{provider}/{compiled}": (provider, compiled) for provider, compiled in steps}
@@ -152,6 +159,13 @@ def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Ro
             )
 
 
+def _reset(variables: Mapping[str, Any], arrays: Mapping[str, Any]) -> list[tf.Variable]:
+    """The variables in the order of the arguments, at their first values."""
+    for name, held in variables.items():
+        tf.nest.map_structure(lambda variable, value: variable.assign(value), held, arrays[name])
+    return tf.nest.flatten([variables[name] for name in arrays if name in variables])
+
+
 def _step(
     fn: Callable[..., Any],
     inputs: Mapping[str, Any],
@@ -177,7 +191,7 @@ def program(
     def body(*tensors: Any) -> list[Any]:
         arguments = dict(zip(names, tensors))
         if not backward:
-            return tf.nest.flatten(fn(**arguments))
+            return [o for o in tf.nest.flatten(fn(**arguments)) if o is not None]
         floats = differentiated(arguments, constant)
         with tf.GradientTape() as tape:
             tape.watch(floats)
@@ -212,9 +226,16 @@ class _Verdict(NamedTuple):
     first_ms: float
 
 
-def _check(step: Callable[[], Sequence[Any]], truth: Sequence[np.ndarray], dtype: str) -> _Verdict:
+def _check(
+    step: Callable[[], Sequence[Any]],
+    changed: Sequence[tf.Variable],
+    truth: Sequence[np.ndarray],
+    dtype: str,
+) -> _Verdict:
+    """Judge what a step returns, or the variables that it has changed."""
     try:
         result, first_ms = stopwatch.once(step)
+        result = [*result, *changed]
     except (tf.errors.OpError, ValueError, NotImplementedError) as e:
         return _Verdict(None, f"failed: {str(e).splitlines()[0]}", 0.0)
     worst = max(
@@ -236,23 +257,25 @@ def _moved(
 ) -> float:
     """Bytes of inputs, outputs and gradients, each read or written once.
 
-    A table counts by the rows that are read, which are those that get a gradient.
+    A table counts by the rows that are read, which are those that get a gradient or are changed.
     """
-    floats, ids = 0.0, 0.0
+    floats, ids, written = 0.0, 0.0, 0.0
     parameters = len(differentiated(arrays, case.constant))
     for name, value in arrays.items():
         for array in tf.nest.flatten(value):
             elements = array.size
             if name in case.rows_read:
-                elements = case.rows_read[name] * array.shape[1]
+                elements = case.rows_read[name] * array[:1].size
             if tf.as_dtype(array.dtype).is_floating:
                 floats += elements
+                written += elements if name in case.updated else 0
             else:
                 ids += array.nbytes
     outputs = truth[: len(truth) - parameters] if backward else truth
     # On the way back the outputs come in as gradients, and those of the inputs go out.
     passes = 2 if backward else 1
-    return ids + passes * tf.as_dtype(dtype).size * (floats + sum(t.size for t in outputs))
+    written = written if case.updated else sum(t.size for t in outputs)
+    return ids + passes * tf.as_dtype(dtype).size * (floats + written)
 
 
 @functools.cache

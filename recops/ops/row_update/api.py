@@ -34,7 +34,8 @@ def row_update(
     With g[r] the sum of `values` over the places of row r in `ids`, for each such row:
 
         adam:             m += (g - m)(1 - beta_1)     v += (g^2 - v)(1 - beta_2)
-                          row -= rate sqrt(1 - beta_2^step) / (1 - beta_1^step) m / (sqrt(v) + epsilon)
+                          row -= rate c m / (sqrt(v) + epsilon)
+                          with c = sqrt(1 - beta_2^step) / (1 - beta_1^step)
         adagrad:          a += g^2                     row -= rate g / sqrt(a + epsilon)
         rowwise_adagrad:  a += mean(g^2)               row -= rate g / sqrt(a + epsilon)
         ftrl:             a' = a + g^2                 z += g - (a'^-p - a^-p) / rate row

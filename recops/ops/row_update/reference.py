@@ -1,4 +1,4 @@
-"""The update as it stands in the papers: gradients summed by row, then a step where there were any."""
+"""The update as it stands in the papers: gradients summed by row, a step where there were any."""
 
 from __future__ import annotations
 
@@ -39,9 +39,11 @@ def row_update(
 
 def row_sums(ids: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     # At the first place of each id; its other places are no id's first one and stay zero.
-    first = tf.argmax(ids[:, None] == ids[None], axis=1, output_type=ids.dtype)
+    count = tf.shape(ids)[0]
+    same = ids[:, None] == ids[None]  # [N, N]
+    first = tf.reduce_min(tf.where(same, tf.range(count), count), axis=1)
     (wide,) = widened(values)
-    sums = tf.math.unsorted_segment_sum(wide, first, tf.shape(ids, ids.dtype)[0])
+    sums = tf.math.unsorted_segment_sum(wide, first, count)
     return tf.cast(sums, values.dtype)
 
 

@@ -47,6 +47,16 @@ def _unique_scatter(
 _optimizers: dict[Any, Any] = {}
 
 
+class _Constant(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate in the table's dtype: Keras holds a number as float32."""
+
+    def __init__(self, rate: float, dtype: Any) -> None:
+        self._rate = tf.constant(rate, dtype)
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        return self._rate
+
+
 def _keras_adam(
     table: Any,
     slots: Sequence[Any],
@@ -59,16 +69,17 @@ def _keras_adam(
     """Keras's Adam on the dense gradient, which is what makes repeated ids right there."""
     if not isinstance(table, tf.Variable):
         variables = [tf.Variable(array) for array in (table, *slots)]
-        _keras_adam(variables[0], variables[1:], ids, values, rule, learning_rate)
+        _keras_adam(variables[0], variables[1:], ids, values, rule, learning_rate, step)
         return [tf.convert_to_tensor(variable) for variable in variables]
     if table.ref() not in _optimizers:
         _optimizers.clear()
-        optimizer = keras.optimizers.Adam(learning_rate)
+        optimizer = keras.optimizers.Adam(_Constant(learning_rate, table.dtype))
         optimizer.build([table])
         # Its moments are those of the case.
         optimizer._momentums, optimizer._velocities = [slots[0]], [slots[1]]
         _optimizers[table.ref()] = optimizer
     gradient = tf.math.unsorted_segment_sum(values, ids, table.shape[0])
+    _optimizers[table.ref()].iterations.assign(step - 1)
     _optimizers[table.ref()].apply_gradients([(gradient, table)])
     return None
 

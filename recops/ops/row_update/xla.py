@@ -67,7 +67,7 @@ def _row_and_slots(kept: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
 
 
 def _segments(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The order that sorts ids, equal ones in their order, and of each its number among the equal."""
+    """The order that sorts ids, equal ones in their order, and the number of each distinct id."""
     order = tf.argsort(ids, stable=True)
     ids = tf.gather(ids, order)
     # Of no ids there is no first one either.
