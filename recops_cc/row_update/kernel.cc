@@ -5,6 +5,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "../common/prefetch.h"
 #include "../common/rooms.h"
 #include "../common/vector.h"
 #include "groups.h"
@@ -13,13 +14,7 @@
 namespace recops {
 namespace {
 
-constexpr int64_t kAhead = 12;  // rows on their way while one is written
-
-template <typename T>
-void Prefetch(const T* row, int64_t n) {
-  const char* bytes = reinterpret_cast<const char*>(row);
-  for (int64_t k = 0; k < n * int64_t{sizeof(T)}; k += 64) __builtin_prefetch(bytes + k, 1);
-}
+constexpr int64_t kAhead = 8;  // rows on their way while one is written
 
 // The results of an update stand where its arguments do, or are copies of them.
 void CopyToOutputs(const Call& call) {
@@ -81,10 +76,10 @@ void Update(const Call& call) {
                                       Scratch<A>(ScratchSize<T>(n))};
     std::array<T*, 3> to = {};
     const auto fetch = [&](int64_t i) {
-      for (int s = 0; s < kArrays; ++s) Prefetch(call.out<T>(s) + at[i] * n, n);
-      if (Rule::kRowSlots) Prefetch(call.out<T>(kArrays) + at[i], 1);
-      if (kCatchUp) Prefetch(call.out<int64_t>(kFixed - 1) + at[i], 1);
-      __builtin_prefetch(slices + places[i].place * n);
+      for (int s = 0; s < kArrays; ++s) Prefetch<true>(call.out<T>(s) + at[i] * n, n);
+      if (Rule::kRowSlots) Prefetch<true>(call.out<T>(kArrays) + at[i], 1);
+      if (kCatchUp) Prefetch<true>(call.out<int64_t>(kFixed - 1) + at[i], 1);
+      Prefetch<false>(slices + places[i].place * n, n);
     };
     for (int64_t i = 0; i < std::min(kAhead, count); ++i) fetch(i);
     for (int64_t i = 0, end; i < count; i = end) {
