@@ -13,14 +13,16 @@ struct Options {
   Share share;
   bool scaled;  // AIGRU: the input times the score
   bool reset_after, backwards, zero_output;
+  bool record;  // of the forward: whether the backward will follow
 
   explicit Options(const std::vector<int64_t>& options) {
-    Check(options.size() == 5 && options[0] >= 0 && options[0] < 4, "options: expected five");
+    Check(options.size() == 6 && options[0] >= 0 && options[0] < 4, "options: expected six");
     share = static_cast<Share>(options[0]);
     scaled = options[1];
     reset_after = options[2];
     backwards = options[3];
     zero_output = options[4];
+    record = options[5];
   }
   bool attentive() const { return share != Share::kUpdate; }
 };

@@ -40,7 +40,7 @@ void RunBackward(const Call& call) {
 
 // x, kernel, recurrent_kernel, bias, attention, mask, initial_state.
 std::vector<Dims> ForwardShapes(const std::vector<Dims>& in, const std::vector<int64_t>& options) {
-  Options{options};
+  const bool record = Options{options}.record;
   constexpr size_t kRanks[] = {3, 2, 2, 2, 2, 2, 2};
   for (size_t i = 0; i < 7; ++i) {
     Check(in[i].size() == kRanks[i], "argument ", i, ": expected rank ", kRanks[i]);
@@ -56,10 +56,11 @@ std::vector<Dims> ForwardShapes(const std::vector<Dims>& in, const std::vector<i
   }
   CheckSize(in[6][0], rows, "initial_state");
   CheckSize(in[6][1], units, "initial_state");
-  return {{rows, steps, units}, {rows, units}, {rows, steps, 3 * units}};
+  return {{rows, steps, units}, {rows, units}, record ? Dims{rows, steps, 3 * units} : Dims{0, 0, 0}};
 }
 
 std::vector<Dims> BackwardShapes(const std::vector<Dims>& in, const std::vector<int64_t>& options) {
+  Check(Options{options}.record, "record: the backward needs that of the forward");
   const std::vector<Dims> forward = ForwardShapes(in, options);
   const Dims* want[] = {&forward[0], &forward[2], &forward[0], &forward[1]};
   for (size_t i = 0; i < 4; ++i) {
