@@ -172,8 +172,8 @@ void Forward(const Call& call) {
   });
 }
 
-// The rows go over some of the candidates after others, as many as stay in a thread's cache with
-// their sums: so the sums of parts of the batch take little room, however many candidates there are.
+// All rows go over some of the candidates before others, as many as stay in a thread's cache with
+// their sums: so the sums of parts of the batch take little room however many candidates there are.
 template <typename T>
 class Backward {
  public:
