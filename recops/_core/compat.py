@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import auto_control_deps_utils
 from tensorflow.python.ops import control_flow_util
 
 keras = tf.keras
@@ -162,3 +163,12 @@ def tracing_for_xla() -> bool:
     No public name says so; TensorFlow's own control flow asks the same question this way.
     """
     return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+
+
+def only_reads(op_type: str) -> None:
+    """Say of an op that takes variables that it writes to none.
+
+    A function then orders it with writes to them alone, and lets reads run side by side. No public
+    name says so; TensorFlow's own gathers are made known this way.
+    """
+    auto_control_deps_utils.register_read_only_resource_op(op_type)

@@ -6,12 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops import ops
 from recops._core import checks, compat
 from recops._core.compat import keras
 from recops.layers.base import OpLayer, kept, positive
 from recops.layers.recurrent import GRU
-from recops.ops.dynamic_gru.options import AUGRU_FORMS, GRU_TYPES
+from recops.ops.dynamic_gru.api import recurrence
+from recops.ops.dynamic_gru.options import AUGRU_FORMS, GRU_TYPES, Options
 
 
 @compat.serializable
@@ -42,8 +42,10 @@ class DynamicGRU(OpLayer):
     bias_initializer="zeros".
 
     Call: x [B, T, I], float; attention [B, T] scores in [0, 1], for all types but "gru"; mask
-    [B, T] bool, True = keep, in any pattern: a masked step copies the state; initial_state [B, H].
-    Returns outputs [B, T, H] in the compute dtype, or (outputs, state [B, H]) with `return_state`.
+    [B, T] bool, True = keep, in any pattern: a masked step copies the state; initial_state [B, H];
+    training, where False says that no gradient is wanted: one is right all the same, but `cpp`
+    computes the forward again for it. Returns outputs [B, T, H] in the compute dtype, or (outputs,
+    state [B, H]) with `return_state`.
 
     Source: Cho et al., EMNLP 2014; Zhou et al., Deep Interest Evolution Network, AAAI 2019.
 
@@ -118,11 +120,16 @@ class DynamicGRU(OpLayer):
         self.built = True
 
     def call(
-        self, x: Any, attention: Any = None, mask: Any = None, initial_state: Any = None
+        self,
+        x: Any,
+        attention: Any = None,
+        mask: Any = None,
+        initial_state: Any = None,
+        training: Any = None,
     ) -> Any:
         mask = kept(mask, x)
         cast = [None if a is None else tf.cast(a, x.dtype) for a in (attention, initial_state)]
-        outputs, state = ops.dynamic_gru(
+        outputs, state = recurrence(
             x,
             self.kernel,
             self.recurrent_kernel,
@@ -130,11 +137,14 @@ class DynamicGRU(OpLayer):
             cast[0],
             mask,
             cast[1],
-            self.gru_type,
-            self.augru_form,
-            self.reset_after,
-            self.go_backwards,
-            self.zero_output_for_mask,
+            Options(
+                self.gru_type,
+                self.augru_form,
+                self.reset_after,
+                self.go_backwards,
+                self.zero_output_for_mask,
+                record=training is not False,
+            ),
             backend=self.backend or "auto",
         )
         output = outputs if self.return_sequences else state

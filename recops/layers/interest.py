@@ -65,8 +65,8 @@ class InterestExtractor(_Seeded):
 
     Call: behaviors [B, T, D], float; negatives [B, T, D], one that was not chosen beside each, or
     None for no loss; mask [B, T] bool, True = keep, in any pattern, None is the one that Keras
-    carries with the behaviors, or keeps all. Returns [B, T, H] in the compute dtype, 0 where
-    masked. The loss is of all pairs of neighbouring steps that are kept.
+    carries with the behaviors, or keeps all; training. Returns [B, T, H] in the compute dtype, 0
+    where masked. The loss is of all pairs of neighbouring steps that are kept.
 
     Numerics: the GRU's state, the last logits and the loss are float32 for 16-bit inputs. What is
     masked, NaN included, changes neither output nor gradient.
@@ -137,14 +137,16 @@ class InterestExtractor(_Seeded):
             )
         self.built = True
 
-    def call(self, behaviors: Any, negatives: Any = None, mask: Any = None) -> tf.Tensor:
+    def call(
+        self, behaviors: Any, negatives: Any = None, mask: Any = None, training: Any = None
+    ) -> tf.Tensor:
         name = type(self).__name__
         mask = kept(mask, behaviors)
         behaviors = checks.floats(name, "behaviors", behaviors, "B T D")
         if mask is None:
             mask = tf.ones(tf.shape(behaviors)[:2], tf.bool)
         mask = checks.mask(name, "mask", mask, checks.sizes(behaviors, 0, 1))
-        interests = self.gru(behaviors, mask=mask)  # [B, T, H]
+        interests = self.gru(behaviors, mask=mask, training=training)  # [B, T, H]
         if negatives is not None:
             if not self.compares:
                 raise ValueError(
@@ -301,11 +303,11 @@ class InterestEvolution(_Seeded):
         mask = checks.mask(name, "mask", mask, checks.sizes(interests, 0, 1))
         target = query if self.projection is None else self.projection(query)  # [B, H]
         if self.gru_type == "gru":
-            states = self.gru(interests, mask=mask)  # [B, T, H]
+            states = self.gru(interests, mask=mask, training=training)  # [B, T, H]
             out, scores = self.attention(target, states, mask=mask, training=training)
         else:
             _, scores = self.attention(target, interests, mask=mask, training=training)  # [B, T]
-            out = self.gru(interests, scores, mask=mask)  # [B, H]
+            out = self.gru(interests, scores, mask=mask, training=training)  # [B, H]
         return (out, scores) if self.return_weights else out
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops import ops
 from recops._core import compat
 from recops._core.compat import keras
 from recops.layers.base import OpLayer, build_child, positive
+from recops.ops.dynamic_gru.api import recurrence
+from recops.ops.dynamic_gru.options import Options
 
 # What `keras.layers.GRUCell` is asked and can say in its config.
 _OF_THE_CELL = (
@@ -36,7 +37,8 @@ class GRU(OpLayer):
     """`keras.layers.GRU` on `recops.ops.dynamic_gru`: [B, T, I] -> [B, H].
 
     Arguments, weights and results are those of the Keras layer, so that weights of one fit the
-    other. Unlike it, it leaves XLA on for the model that it stands in.
+    other. Unlike it, it leaves XLA on for the model that it stands in, and `training=False` says
+    that no gradient is wanted: one is right all the same, but `cpp` computes the forward again.
 
     The op runs for tanh and sigmoid, with or without dropout of the inputs. Other activations,
     `recurrent_dropout`, `stateful` and the dropout of `implementation=1` run step by step, as
@@ -167,7 +169,7 @@ class GRU(OpLayer):
         self.built = True
 
     def call(
-        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None
     ) -> Any:
         states = [tf.cast(state, self.compute_dtype) for state in _listed(initial_state)]
         kept = None if mask is None else tf.cast(mask, tf.bool)
@@ -179,16 +181,23 @@ class GRU(OpLayer):
         return (output, state) if self.return_state else output
 
     def _at_once(self, x: Any, states: list[Any], mask: Any, training: Any) -> tuple[Any, Any]:
-        outputs, state = ops.dynamic_gru(
+        options = Options(
+            "gru",
+            "paper",
+            self.cell.reset_after,
+            self.go_backwards,
+            self.zero_output_for_mask,
+            record=training is not False,
+        )
+        outputs, state = recurrence(
             self.input_dropout(x, training=training),
             self.cell.kernel,
             self.cell.recurrent_kernel,
             self.cell.bias if self.cell.use_bias else None,
-            mask=mask,
-            initial_state=states[0] if states else None,
-            reset_after=self.cell.reset_after,
-            go_backwards=self.go_backwards,
-            zero_output_for_mask=self.zero_output_for_mask,
+            None,
+            mask,
+            states[0] if states else None,
+            options,
             backend=self.backend or "auto",
         )
         return (outputs if self.return_sequences else outputs[:, -1]), state

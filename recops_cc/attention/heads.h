@@ -205,9 +205,6 @@ class Ahead {
   int64_t lines() const { return lines_; }
 
  private:
-  static int64_t SizeOf(Type type) {
-    return type == Type::kDouble ? 8 : type == Type::kFloat ? 4 : 2;
-  }
   const char* at_[4];
   int count_ = 0;
   int64_t line_ = 0, lines_ = 0;

@@ -6,6 +6,7 @@
 #include "../common/math.h"
 #include "../common/numeric.h"
 #include "../common/rooms.h"
+#include "../common/sums.h"
 #include "../common/vector.h"
 #include "backward.h"
 #include "network.h"
@@ -89,7 +90,9 @@ void PoolGrad(const Call& call) {
   const Network<T> network(call);
   const int64_t kernel = network.dim * network.units, units = network.units;
   Scratch<A> total(kernel + 2 * units);
-  SumOverRows(call, rows, L, kernel + 2 * units, total.get(),
+  // Rows go together, in lanes, over sums of as many lanes.
+  const int64_t passes = std::max<int64_t>(1, Pairs(call.inputs[0].dim(1)) / L);
+  SumOverRows(call, rows, L, passes, kernel + 2 * units, total.get(),
               [&](int64_t begin, int64_t end, A* sums) {
                 PoolBackward<T> backward(call, network);
                 for (int64_t b = begin; b < end; b += L) backward.Rows(b, std::min(L, end - b));

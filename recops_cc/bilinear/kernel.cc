@@ -3,6 +3,7 @@
 // what comes of it stays in the cache, forward and backward.
 #include "../common/numeric.h"
 #include "../common/rooms.h"
+#include "../common/sums.h"
 #include "../common/vector.h"
 
 namespace recops {
@@ -286,10 +287,14 @@ void InteractGrad(const Call& call) {
   const int64_t size = s.matrices * s.dim * s.stride;
   Scratch<A> total(size), wide(ScratchSize<T>(s.dim * s.dim));
   const int64_t block = s.BackwardRows();
-  SumOverRows(call, s.rows, block, size, total.get(), [&](int64_t begin, int64_t end, A* sums) {
-    InteractBackward<T> backward(call, s, kernel, sums);
-    for (int64_t b = begin; b < end; b += block) backward.Rows(b, std::min(block, end - b));
-  });
+  const int64_t passes = s.kind == kAll ? s.fields - 1 : 1;
+  SumOverRows(call, s.rows, block, passes, size, total.get(),
+              [&](int64_t begin, int64_t end, A* sums) {
+                InteractBackward<T> backward(call, s, kernel, sums);
+                for (int64_t b = begin; b < end; b += block) {
+                  backward.Rows(b, std::min(block, end - b));
+                }
+              });
   Kernel<T>::ForMatrices(s, [&](int64_t m, int64_t at, int64_t columns) {
     T* to = call.out<T>(1) + m * s.dim * s.dim;
     A* rows = Target(to, wide.get());

@@ -7,6 +7,7 @@
 
 #include "../common/lanes.h"
 #include "../common/pairs.h"
+#include "../common/sums.h"
 #include "columns.h"
 
 namespace recops::cin {
@@ -310,7 +311,7 @@ bool PairedCompressGrad(const Call& call) {
   const int64_t size = s.products() * s.stride;
   const Scratch<Pair> kernel = ByProducts(call, s);
   Scratch<float> dkernel(size);
-  SumOverRows(call, s.columns(), ColumnsToSum(s.columns(), kBlock), size, dkernel.get(),
+  SumOverRows(call, s.columns(), kBlock, 1, size, dkernel.get(),
               [&](int64_t begin, int64_t end, float* sums) {
                 PairedBackward backward(call, s, kernel, sums);
                 for (int64_t n = begin; n < end; n += kBlock) {

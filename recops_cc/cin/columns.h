@@ -43,15 +43,6 @@ struct Sizes {
   std::vector<std::pair<int32_t, int32_t>> pairs;
 };
 
-// Columns that one sum of the kernel's gradient is over, whole blocks: as each is as large as the
-// kernel, there are no more than kSumParts.
-constexpr int64_t kSumParts = 8;
-
-inline int64_t ColumnsToSum(int64_t columns, int64_t block) {
-  const int64_t blocks = (columns + block - 1) / block;
-  return (blocks + kSumParts - 1) / kSumParts * block;
-}
-
 // The kernel's gradient [maps, before, fields] from a row a product, [products, stride].
 template <typename T>
 void TurnBack(const Call& call, const Sizes<T>& s, const Wide<T>* turned, T* kernel) {

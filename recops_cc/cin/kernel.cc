@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../common/rooms.h"
+#include "../common/sums.h"
 #include "bfloat16.h"
 #include "columns.h"
 
@@ -167,7 +168,7 @@ void CompressGrad(const Call& call) {
   const Sizes<T> s(call.inputs[0].dims, call.inputs[1].dims, call.inputs[2].dims, call.options[0]);
   const int64_t size = s.products() * s.stride;
   Scratch<A> kernel = Turned(call, s, call.in<T>(2)), dkernel(size);
-  SumOverRows(call, s.columns(), ColumnsToSum(s.columns(), kBlock), size, dkernel.get(),
+  SumOverRows(call, s.columns(), kBlock, 1, size, dkernel.get(),
               [&](int64_t begin, int64_t end, A* sums) {
                 CompressBackward<T> backward(call, s, kernel, sums);
                 for (int64_t n = begin; n < end; n += kBlock) {

@@ -14,6 +14,23 @@ namespace recops {
 
 enum class Type { kHalf, kBfloat16, kFloat, kDouble, kInt32, kInt64, kBool };
 
+inline int64_t SizeOf(Type type) {
+  switch (type) {
+    case Type::kHalf:
+    case Type::kBfloat16:
+      return 2;
+    case Type::kFloat:
+    case Type::kInt32:
+      return 4;
+    case Type::kDouble:
+    case Type::kInt64:
+      return 8;
+    case Type::kBool:
+      return 1;
+  }
+  throw std::invalid_argument("unknown type");
+}
+
 // A size is -1 where a graph does not know it yet.
 using Dims = std::vector<int64_t>;
 

@@ -183,32 +183,4 @@ void ForType(Type type, const F& f) {
   }
 }
 
-// Sums over the batch, the same whatever the threads: rows are cut into at most `kParts` parts, a
-// part sums into values of its own (zero at first), and the parts are added in their order.
-constexpr int64_t kParts = 16;
-
-template <typename A, typename Part>
-void SumOverRows(const Call& call, int64_t rows, int64_t least, int64_t size, A* total,
-                 const Part& part) {
-  const int64_t block = std::max((rows + kParts - 1) / kParts, std::max<int64_t>(least, 1));
-  const int64_t parts = (rows + block - 1) / block;
-  if (parts == 0) {
-    std::memset(total, 0, size * sizeof(A));
-    return;
-  }
-  // The first part sums where the total will stand.
-  Scratch<A> others((parts - 1) * size);
-  call.parallel(rows, block, [&](int64_t begin, int64_t end) {
-    A* sums = begin == 0 ? total : others.get() + (begin / block - 1) * size;
-    std::memset(sums, 0, size * sizeof(A));
-    part(begin, end, sums);
-  });
-  call.parallel(size, 4096, [&](int64_t begin, int64_t end) {
-    for (int64_t p = 1; p < parts; ++p) {
-      const A* sums = others.get() + (p - 1) * size;
-      for (int64_t i = begin; i < end; ++i) total[i] += sums[i];
-    }
-  });
-}
-
 }  // namespace recops

@@ -4,6 +4,7 @@
 //   a_{l+1} = a_l (1 + t_l) + c_l . w_l      c_{l+1} = c_l + b_l
 #include "../common/numeric.h"
 #include "../common/rooms.h"
+#include "../common/sums.h"
 #include "../common/vector.h"
 
 namespace recops {
@@ -79,8 +80,8 @@ void Backward(const Call& call) {
   // Sums over rows: of dt_l x [count, stride], of dy [stride], of da_{l+1} [count].
   const int64_t size = count * stride + stride + count;
   Scratch<A> total(size);
-  SumOverRows<A>(call, call.inputs[0].dim(0), kRows, size, total.get(), [&](int64_t begin,
-                                                                           int64_t end, A* sums) {
+  SumOverRows<A>(call, call.inputs[0].dim(0), 1, 1, size, total.get(), [&](int64_t begin,
+                                                                          int64_t end, A* sums) {
     Scratch<A> x(stride), dy(stride), wide(ScratchSize<T>(n));
     Scratch<A> products(count), scales(count + 1), dproducts(count);
     A *dy_sum = sums + count * stride, *dscale_sum = dy_sum + stride;

@@ -159,11 +159,11 @@ class Backward {
     gru_.ReadInput(first + gru_.time(now), score_[i], left);
     if (n > 0) {
       const int64_t then = positions_(i, n - 1);
-      Prefetch(gru_.x + (first + gru_.time(then)) * s.inputs, s.inputs);
-      Prefetch(dx_ + (first + gru_.time(then)) * s.inputs, s.inputs);
-      Prefetch(doutputs_ + (first + then) * s.units, s.units);
-      Prefetch(record - active * 3 * s.units, 3 * s.units);
-      if (n > 1) Prefetch(outputs_ + (first + positions_(i, n - 2)) * s.units, s.units);
+      Prefetch<false>(gru_.x + (first + gru_.time(then)) * s.inputs, s.inputs);
+      Prefetch<true>(dx_ + (first + gru_.time(then)) * s.inputs, s.inputs);
+      Prefetch<false>(doutputs_ + (first + then) * s.units, s.units);
+      Prefetch<false>(record - active * 3 * s.units, 3 * s.units);
+      if (n > 1) Prefetch<false>(outputs_ + (first + positions_(i, n - 2)) * s.units, s.units);
     }
     ReadRow(record, 2 * s.units, gates_ + i * s.gates);
     ReadRow(record + 2 * s.units, s.units, candidate_ + i * s.wide_units);

@@ -51,7 +51,8 @@ struct Gru {
 };
 
 // Outputs: the states in the order of processing, the last of them, and a record [B, T, 3H] of
-// z, r, c at the kept steps, block by block and step by step; what is left of it is not written.
+// z, r, c at the kept steps, block by block and step by step, of which what is left is not written;
+// without a backward it is empty.
 template <typename T>
 class Forward {
  public:
@@ -101,8 +102,8 @@ class Forward {
       const int64_t next = positions_(i, n + 1);
       if (next < gru_.steps) {
         const int64_t b = gru_.packing.row(block_, i) * gru_.steps;
-        Prefetch(gru_.x + (b + gru_.time(next)) * s.inputs, s.inputs);
-        Prefetch(outputs_ + (b + next) * s.units, s.units);
+        Prefetch<false>(gru_.x + (b + gru_.time(next)) * s.inputs, s.inputs);
+        Prefetch<true>(outputs_ + (b + next) * s.units, s.units);
       }
     }
     MatMul<A>(active, s.two, s.left, left_.get(), s.row, 1, gru_.weights.gates, s.two,
@@ -129,7 +130,7 @@ class Forward {
       for (int64_t k = 0; k < s.two; k += kLanes<A>) {
         StoreVec(gates + k, Sigmoid<A>(LoadVec(gates + k)));
       }
-      StreamRow(gates, 2 * s.units, record_ + i * 3 * s.units);
+      if (gru_.options.record) StreamRow(gates, 2 * s.units, record_ + i * 3 * s.units);
       if (gru_.options.reset_after) continue;
       for (int64_t k = 0; k < s.wide_units; k += kLanes<A>) {
         StoreVec(left + s.reset_state + k, LoadVec(gates + s.units + k) * LoadVec(left + k));
@@ -151,7 +152,7 @@ class Forward {
         StoreVec(candidate + k, c);
         StoreVec(left + k, keep * LoadVec(left + k) + (1 - keep) * c);
       }
-      StreamRow(candidate, s.units, record_ + (i * 3 + 2) * s.units);
+      if (gru_.options.record) StreamRow(candidate, s.units, record_ + (i * 3 + 2) * s.units);
       T* out = outputs_ + gru_.packing.row(block_, i) * gru_.steps * s.units;
       const int64_t now = positions_(i, n), next = positions_(i, n + 1);
       WriteRow(left, s.units, out + now * s.units);

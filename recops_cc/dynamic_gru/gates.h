@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../common/numeric.h"
+#include "../common/prefetch.h"
 #include "../common/vector.h"
 
 namespace recops::gru {
@@ -13,14 +14,16 @@ struct Options {
   Share share;
   bool scaled;  // AIGRU: the input times the score
   bool reset_after, backwards, zero_output;
+  bool record;  // of the forward: whether the backward will follow
 
   explicit Options(const std::vector<int64_t>& options) {
-    Check(options.size() == 5 && options[0] >= 0 && options[0] < 4, "options: expected five");
+    Check(options.size() == 6 && options[0] >= 0 && options[0] < 4, "options: expected six");
     share = static_cast<Share>(options[0]);
     scaled = options[1];
     reset_after = options[2];
     backwards = options[3];
     zero_output = options[4];
+    record = options[5];
   }
   bool attentive() const { return share != Share::kUpdate; }
 };
@@ -130,14 +133,6 @@ class Weights {
 
   Scratch<A> gates, candidate;
 };
-
-// Asks for n values that a later step reads or writes: the rows of a block stand far apart, which
-// no processor foresees.
-template <typename T>
-inline void Prefetch(const T* values, int64_t n) {
-  const char* bytes = reinterpret_cast<const char*>(values);
-  for (int64_t k = 0; k < n * int64_t{sizeof(T)}; k += 64) __builtin_prefetch(bytes + k);
-}
 
 // Values of one row, between T and the wide type, whole vectors at a time.
 template <typename T>

@@ -1,5 +1,6 @@
 // The GRU over a sequence, with the attention score in its input or its gates.
 #include "../common/rooms.h"
+#include "../common/sums.h"
 #include "backward.h"
 #include "forward.h"
 
@@ -22,7 +23,7 @@ void RunBackward(const Call& call) {
   const Sizes<A>& s = gru.s;
   const int64_t u = s.units, size = Backward<T>::SumsSize(s);
   Scratch<A> sums(size);
-  SumOverRows<A>(call, gru.packing.blocks(), 1, size, sums.get(),
+  SumOverRows<A>(call, gru.packing.blocks(), 1, kRows * gru.steps, size, sums.get(),
                  [&](int64_t begin, int64_t end, A* part) {
                    for (int64_t block = begin; block < end; ++block) {
                      Backward<T>(gru, turned, call, block, part).Run();
@@ -40,7 +41,7 @@ void RunBackward(const Call& call) {
 
 // x, kernel, recurrent_kernel, bias, attention, mask, initial_state.
 std::vector<Dims> ForwardShapes(const std::vector<Dims>& in, const std::vector<int64_t>& options) {
-  Options{options};
+  const bool record = Options{options}.record;
   constexpr size_t kRanks[] = {3, 2, 2, 2, 2, 2, 2};
   for (size_t i = 0; i < 7; ++i) {
     Check(in[i].size() == kRanks[i], "argument ", i, ": expected rank ", kRanks[i]);
@@ -56,10 +57,12 @@ std::vector<Dims> ForwardShapes(const std::vector<Dims>& in, const std::vector<i
   }
   CheckSize(in[6][0], rows, "initial_state");
   CheckSize(in[6][1], units, "initial_state");
-  return {{rows, steps, units}, {rows, units}, {rows, steps, 3 * units}};
+  const Dims kept = record ? Dims{rows, steps, 3 * units} : Dims{0, 0, 0};
+  return {{rows, steps, units}, {rows, units}, kept};
 }
 
 std::vector<Dims> BackwardShapes(const std::vector<Dims>& in, const std::vector<int64_t>& options) {
+  Check(Options{options}.record, "record: the backward needs that of the forward");
   const std::vector<Dims> forward = ForwardShapes(in, options);
   const Dims* want[] = {&forward[0], &forward[2], &forward[0], &forward[1]};
   for (size_t i = 0; i < 4; ++i) {

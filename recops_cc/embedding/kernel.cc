@@ -1,8 +1,12 @@
 // Rows of an embedding table: all fields' by one pass, and pooled bags. Rows stand anywhere in a
 // table larger than every cache, so each is asked for long before it is read.
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
+#include "../common/ids.h"
 #include "../common/numeric.h"
+#include "../common/prefetch.h"
 #include "../common/rooms.h"
 #include "../common/vector.h"
 
@@ -12,26 +16,9 @@ namespace {
 constexpr int64_t kRows = 64;    // rows of ids a block
 constexpr int64_t kAhead = 16;   // table rows on their way while one is read
 
-int64_t IdAt(const Buffer& ids, int64_t i) {
-  return ids.type == Type::kInt32 ? ids.as<const int32_t>()[i] : ids.as<const int64_t>()[i];
-}
-void SetId(const Buffer& ids, int64_t i, int64_t id) {
-  if (ids.type == Type::kInt32) {
-    ids.as<int32_t>()[i] = static_cast<int32_t>(id);
-  } else {
-    ids.as<int64_t>()[i] = id;
-  }
-}
-
 void CheckId(const Buffer& ids, int64_t id, int64_t column, int64_t rows) {
   Check(id >= 0 && id < rows, "id ", id, " in column ", column, " of ids [", ids.dim(0), ", ",
         ids.dim(1), "] has no row: the table has ", rows, " rows there, so ids run 0..", rows - 1);
-}
-
-template <typename T>
-void Prefetch(const T* row, int64_t n) {
-  const char* bytes = reinterpret_cast<const char*>(row);
-  for (int64_t k = 0; k < n * int64_t{sizeof(T)}; k += 64) __builtin_prefetch(bytes + k);
 }
 
 // For few bytes a call takes longer than the copy.
@@ -47,40 +34,52 @@ void CopyRow(const T* from, T* to, int64_t n) {
   }
 }
 
+// First row and number of rows of each column's field: a field ends where the next one begins.
+// Neighbours are often of one field, the steps of a history, so that runs are sorted, not columns.
+struct Fields {
+  Fields(const Buffer& offsets, int64_t columns, int64_t rows) : starts(columns), sizes(columns) {
+    std::vector<int64_t> ordered;
+    for (int64_t i = 0; i < columns; ++i) {
+      starts[i] = IdAt(offsets, i);
+      Check(starts[i] >= 0 && starts[i] <= rows, "offsets: field ", i, " begins at row ", starts[i],
+            " of a table of ", rows, " rows");
+      if (i == 0 || starts[i] != starts[i - 1]) ordered.push_back(starts[i]);
+    }
+    std::sort(ordered.begin(), ordered.end());
+    for (int64_t i = 0; i < columns; ++i) {
+      if (i > 0 && starts[i] == starts[i - 1]) {
+        sizes[i] = sizes[i - 1];
+        continue;
+      }
+      const auto next = std::upper_bound(ordered.begin(), ordered.end(), starts[i]);
+      sizes[i] = (next == ordered.end() ? rows : *next) - starts[i];
+    }
+  }
+  std::vector<int64_t> starts, sizes;
+};
+
 // table, ids, offsets -> the embeddings, and the row of each.
 template <typename T>
 void Lookup(const Call& call) {
   const Buffer &ids = call.inputs[1], &offsets = call.inputs[2], &found = call.outputs[1];
   const T* table = call.in<T>(0);
   const int64_t rows = call.inputs[0].dim(0), d = call.inputs[0].dim(1), f = ids.dim(1);
-  // A field ends where the next one begins.
-  std::vector<int64_t> starts(f), sizes(f);
-  for (int64_t i = 0; i < f; ++i) {
-    starts[i] = IdAt(offsets, i);
-    int64_t end = rows;
-    for (int64_t j = 0; j < f; ++j) {
-      const int64_t other = IdAt(offsets, j);
-      if (other > starts[i]) end = std::min(end, other);
-    }
-    Check(starts[i] >= 0 && starts[i] <= rows, "offsets: field ", i, " begins at row ", starts[i],
-          " of a table of ", rows, " rows");
-    sizes[i] = end - starts[i];
-  }
+  const Fields fields(offsets, f, rows);
   call.parallel(ids.dim(0), kRows, [&](int64_t begin, int64_t end) {
     std::vector<int64_t> at((end - begin) * f);
     for (int64_t b = begin, n = 0; b < end; ++b) {
       for (int64_t i = 0; i < f; ++i, ++n) {
         const int64_t id = IdAt(ids, b * f + i);
-        CheckId(ids, id, i, sizes[i]);
-        at[n] = starts[i] + id;
+        CheckId(ids, id, i, fields.sizes[i]);
+        at[n] = fields.starts[i] + id;
         SetId(found, b * f + i, at[n]);
       }
     }
     const int64_t all = at.size();
     T* to = call.out<T>(0) + begin * f * d;
-    for (int64_t n = 0; n < std::min(kAhead, all); ++n) Prefetch(table + at[n] * d, d);
+    for (int64_t n = 0; n < std::min(kAhead, all); ++n) Prefetch<false>(table + at[n] * d, d);
     for (int64_t n = 0; n < all; ++n) {
-      if (n + kAhead < all) Prefetch(table + at[n + kAhead] * d, d);
+      if (n + kAhead < all) Prefetch<false>(table + at[n + kAhead] * d, d);
       CopyRow(table + at[n] * d, to + n * d, d);
     }
   });
@@ -146,7 +145,7 @@ void Pool(const Call& call) {
     const auto read = [&](int64_t b) {
       Bag<A>* bag = &bags[b % 2];
       ReadBag<T>(ids, call.in<bool>(2), call.inputs[3], table_rows, combiner, b, bag);
-      for (int64_t n = 0; n < bag->size; ++n) Prefetch(table + bag->rows[n] * d, d);
+      for (int64_t n = 0; n < bag->size; ++n) Prefetch<false>(table + bag->rows[n] * d, d);
     };
     read(begin);
     for (int64_t b = begin; b < end; ++b) {

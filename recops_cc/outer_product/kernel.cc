@@ -3,6 +3,7 @@
 // a block of rows in cache, in the forward and again in the backward.
 #include "../common/numeric.h"
 #include "../common/rooms.h"
+#include "../common/sums.h"
 #include "../common/vector.h"
 
 namespace recops {
@@ -84,7 +85,7 @@ void Backward(const Call& call) {
   const Folded<T> k(call);
   const int64_t fields = call.inputs[0].dim(1), dim = k.dim, width = fields * dim;
   Scratch<A> total(k.terms * k.unit_stride);
-  SumOverRows<A>(call, call.inputs[0].dim(0), kRows, k.terms * k.unit_stride, total.get(),
+  SumOverRows<A>(call, call.inputs[0].dim(0), kRows, 1, k.terms * k.unit_stride, total.get(),
                  [&](int64_t from, int64_t to, A* dkernel) {
     Scratch<A> sums(kRows * dim), products(kRows * k.term_stride), dproducts(kRows * k.term_stride);
     Scratch<A> dy(kRows * k.unit_stride), wide(ScratchSize<T>(k.units)), ds(dim), dx(width);

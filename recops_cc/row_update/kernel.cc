@@ -21,10 +21,7 @@ void CopyToOutputs(const Call& call) {
   for (size_t i = 0; i < call.outputs.size(); ++i) {
     const Buffer &from = call.inputs[i], &to = call.outputs[i];
     if (from.data == to.data) continue;
-    const int64_t width = from.type == Type::kDouble || from.type == Type::kInt64 ? 8
-                          : from.type == Type::kFloat                              ? 4
-                                                                                   : 2;
-    std::memcpy(to.data, from.data, from.size() * width);
+    std::memcpy(to.data, from.data, from.size() * SizeOf(from.type));
   }
 }
 

@@ -11,23 +11,25 @@
 #include "../common/math.h"
 #include "../common/numeric.h"
 #include "../common/rooms.h"
+#include "../common/sums.h"
 
 namespace recops {
 namespace {
 
-constexpr int64_t kRows = 128;    // of a tile
-constexpr int64_t kColumns = 64;  // of a tile: the widest block of MatMul in float
+constexpr int64_t kRows = 128;           // of a tile
+constexpr int64_t kColumns = 64;         // of a tile: the widest block of MatMul in float
+constexpr int64_t kSumsBytes = 1 << 19;  // of the gradients of candidates that are summed at once
 
 int64_t At(const Buffer& ids, int64_t i) {
   return ids.type == Type::kInt32 ? ids.as<const int32_t>()[i] : ids.as<const int64_t>()[i];
 }
 
-// Where a candidate is the row's own id, so that it is no negative.
+// Where one of some candidates is the row's own id, so that it is no negative.
 class Hits {
  public:
-  Hits(const Call& call, bool remove) : labels_(call.inputs[5]) {
-    if (!remove) return;
-    for (int64_t s = 0; s < call.inputs[6].size(); ++s) where_.push_back({At(call.inputs[6], s), s});
+  Hits(const Call& call, int64_t first, int64_t last) : labels_(call.inputs[5]) {
+    if (!call.options[0]) return;
+    for (int64_t s = first; s < last; ++s) where_.push_back({At(call.inputs[6], s), s});
     std::sort(where_.begin(), where_.end());
   }
   // (candidate, row) of the hits of some rows, in the order of the candidates.
@@ -128,7 +130,7 @@ template <typename T>
 void Forward(const Call& call) {
   using A = Wide<T>;
   const Candidates<T> candidates(call);
-  const Hits hits(call, call.options[0]);
+  const Hits hits(call, 0, candidates.count);
   call.parallel(call.inputs[0].dim(0), kRows, [&](int64_t begin, int64_t end) {
     const int64_t rows = end - begin;
     Queries<T> q(candidates.dim, candidates.stride);
@@ -170,72 +172,131 @@ void Forward(const Call& call) {
   });
 }
 
+// All rows go over some of the candidates before others, as many as stay in a thread's cache with
+// their sums: so the sums of parts of the batch take little room however many candidates there are.
 template <typename T>
-void Backward(const Call& call) {
+class Backward {
+ public:
   using A = Wide<T>;
-  constexpr int64_t L = kLanes<A>;
-  const Candidates<T> shared(call);
-  const Hits hits(call, call.options[0]);
-  const int64_t batch = call.inputs[0].dim(0), dim = shared.dim, stride = shared.stride;
-  const A scale = *call.in<A>(7);
-  // Gradients of the candidates [count, stride], then of their shifts [panels * kColumns].
-  const int64_t size = shared.count * stride + shared.panels * kColumns;
-  Scratch<A> total(size);
-  SumOverRows<A>(call, batch, 2 * kRows, size, total.get(), [&](int64_t from, int64_t to, A* sums) {
-    Queries<T> q(dim, stride);
-    Scratch<A> tile(kRows * kColumns), dx(kRows * stride), wide(ScratchSize<T>(dim));
-    A* shift_sums = sums + shared.count * stride;
-    for (int64_t begin = from; begin < to; begin += kRows) {
-      const int64_t end = std::min(to, begin + kRows), rows = end - begin;
-      q.Read(call, begin, end);
-      A dloss_wide[kRows];
-      const A* dloss = Load(call.in<T>(9) + begin, rows, dloss_wide);
-      const A* totals = call.in<A>(8) + begin;
-      for (int64_t r = 0; r < rows; ++r) {
-        const A down = dloss[r] * (std::exp(q.logits[r] - totals[r]) - 1);
-        call.out<A>(3)[begin + r] = down;
-        const A *x = q.x + r * stride, *own = q.own + r * stride;
-        for (int64_t d = 0; d < stride; d += L) StoreVec(dx + r * stride + d, down * LoadVec(own + d));
-        T* out = call.out<T>(1) + (begin + r) * dim;
-        A* to_own = Target(out, wide.get());
-        for (int64_t d = 0; d < dim; ++d) to_own[d] = down * x[d];
-        Store(to_own, out, dim);
-      }
-      const auto found = hits.Of(begin, end);
-      auto hit = found.begin();
-      for (int64_t p = 0; p < shared.panels; ++p) {
-        const int64_t first = p * kColumns, n = std::min(kColumns, shared.count - first);
-        Logits<T>(shared, q, p, rows, hit, found.end(), tile.get());
-        Vec<A> shift_sum[kColumns / L] = {};
-        for (int64_t r = 0; r < rows; ++r) {
-          for (int64_t i = 0; i < kColumns; i += L) {
-            A* logit = tile + r * kColumns + i;
-            const Vec<A> down = dloss[r] * Exp<A>(LoadVec(logit) - totals[r]);
-            StoreVec(logit, down);
-            shift_sum[i / L] += down;
-          }
+  static constexpr int64_t L = kLanes<A>;
+
+  explicit Backward(const Call& call)
+      : call_(call),
+        shared_(call),
+        batch_(call.inputs[0].dim(0)),
+        dim_(shared_.dim),
+        stride_(shared_.stride),
+        dx_(batch_ * stride_) {}
+
+  void Run() {
+    call_.parallel(batch_, kRows, [&](int64_t begin, int64_t end) { Own(begin, end); });
+    const int64_t panel_bytes = kColumns * stride_ * sizeof(A);
+    const int64_t panels = std::max<int64_t>(1, kSumsBytes / panel_bytes);
+    for (int64_t p = 0; p < shared_.panels; p += panels) {
+      Panels(p, std::min(p + panels, shared_.panels));
+    }
+    call_.parallel(batch_, kRows, [&](int64_t begin, int64_t end) { WriteRows(begin, end); });
+  }
+
+ private:
+  // What the rows' own candidates bring, and get.
+  void Own(int64_t begin, int64_t end) {
+    Queries<T> q(dim_, stride_);
+    Scratch<A> wide(ScratchSize<T>(dim_));
+    q.Read(call_, begin, end);
+    A dloss_wide[kRows];
+    const A* dloss = Load(call_.in<T>(9) + begin, end - begin, dloss_wide);
+    const A* totals = call_.in<A>(8) + begin;
+    for (int64_t r = 0; r < end - begin; ++r) {
+      const A down = dloss[r] * (std::exp(q.logits[r] - totals[r]) - 1);
+      call_.out<A>(3)[begin + r] = down;
+      const A *x = q.x + r * stride_, *own = q.own + r * stride_;
+      A* dx = dx_ + (begin + r) * stride_;
+      for (int64_t d = 0; d < stride_; d += L) StoreVec(dx + d, down * LoadVec(own + d));
+      T* out = call_.out<T>(1) + (begin + r) * dim_;
+      A* to_own = Target(out, wide.get());
+      for (int64_t d = 0; d < dim_; ++d) to_own[d] = down * x[d];
+      Store(to_own, out, dim_);
+    }
+  }
+
+  // All rows over some panels of the candidates.
+  void Panels(int64_t panel, int64_t last) {
+    const int64_t first = panel * kColumns;
+    const int64_t count = std::min(last * kColumns, shared_.count) - first;
+    const Hits hits(call_, first, first + count);
+    // Gradients of the candidates [count, stride], then of their shifts, of whole panels.
+    const int64_t size = count * stride_ + (last - panel) * kColumns;
+    Scratch<A> total(size);
+    const auto sum = [&](int64_t from, int64_t to, A* sums) {
+      Queries<T> q(dim_, stride_);
+      Scratch<A> tile(kRows * kColumns);
+      for (int64_t begin = from; begin < to; begin += kRows) {
+        const int64_t end = std::min(to, begin + kRows);
+        q.Read(call_, begin, end);
+        const auto found = hits.Of(begin, end);
+        auto hit = found.begin();
+        for (int64_t p = panel; p < last; ++p) {
+          const int64_t at = (p - panel) * kColumns;
+          Logits<T>(shared_, q, p, end - begin, hit, found.end(), tile.get());
+          Tile(q, p, begin, end - begin, tile.get(), sums + at * stride_,
+               sums + count * stride_ + at);
         }
-        for (int64_t i = 0; i < kColumns; i += L) {
-          A* sum = shift_sums + first + i;
-          StoreVec(sum, LoadVec(sum) + shift_sum[i / L]);
-        }
-        MatMul<A>(rows, stride, n, tile.get(), kColumns, 1, shared.rows.get() + first * stride, stride,
-                  dx.get(), stride, true);
-        MatMul<A>(n, stride, rows, tile.get(), 1, kColumns, q.x.get(), stride, sums + first * stride,
-                  stride, true);
       }
-      for (int64_t r = 0; r < rows; ++r) {
-        T* out = call.out<T>(0) + (begin + r) * dim;
-        A* to_x = Target(out, wide.get());
-        for (int64_t d = 0; d < dim; ++d) to_x[d] = scale * dx[r * stride + d];
-        Store(to_x, out, dim);
+    };
+    SumOverRows<A>(call_, batch_, kRows, 1, size, total.get(), sum);
+    call_.parallel(count, 256, [&](int64_t begin, int64_t end) {
+      for (int64_t s = begin; s < end; ++s) {
+        Store(total + s * stride_, call_.out<T>(2) + (first + s) * dim_, dim_);
+      }
+    });
+    std::memcpy(call_.out<A>(4) + first, total + count * stride_, count * sizeof(A));
+  }
+
+  // A tile's logits become their gradients, and these go to the rows and into the sums.
+  void Tile(const Queries<T>& q, int64_t panel, int64_t begin, int64_t rows, A* tile, A* sums,
+            A* shift_sums) {
+    const int64_t first = panel * kColumns, n = std::min(kColumns, shared_.count - first);
+    A dloss_wide[kRows];
+    const A* dloss = Load(call_.in<T>(9) + begin, rows, dloss_wide);
+    const A* totals = call_.in<A>(8) + begin;
+    Vec<A> shift_sum[kColumns / L] = {};
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t i = 0; i < kColumns; i += L) {
+        A* logit = tile + r * kColumns + i;
+        const Vec<A> down = dloss[r] * Exp<A>(LoadVec(logit) - totals[r]);
+        StoreVec(logit, down);
+        shift_sum[i / L] += down;
       }
     }
-  });
-  call.parallel(shared.count, 256, [&](int64_t begin, int64_t end) {
-    for (int64_t s = begin; s < end; ++s) Store(total + s * stride, call.out<T>(2) + s * dim, dim);
-  });
-  std::memcpy(call.out<A>(4), total + shared.count * stride, shared.count * sizeof(A));
+    for (int64_t i = 0; i < kColumns; i += L) {
+      StoreVec(shift_sums + i, LoadVec(shift_sums + i) + shift_sum[i / L]);
+    }
+    MatMul<A>(rows, stride_, n, tile, kColumns, 1, shared_.rows.get() + first * stride_, stride_,
+              dx_ + begin * stride_, stride_, true);
+    MatMul<A>(n, stride_, rows, tile, 1, kColumns, q.x.get(), stride_, sums, stride_, true);
+  }
+
+  void WriteRows(int64_t begin, int64_t end) {
+    const A scale = *call_.in<A>(7);
+    Scratch<A> wide(ScratchSize<T>(dim_));
+    for (int64_t b = begin; b < end; ++b) {
+      T* out = call_.out<T>(0) + b * dim_;
+      A* to_x = Target(out, wide.get());
+      for (int64_t d = 0; d < dim_; ++d) to_x[d] = scale * dx_[b * stride_ + d];
+      Store(to_x, out, dim_);
+    }
+  }
+
+  const Call& call_;
+  const Candidates<T> shared_;
+  int64_t batch_, dim_, stride_;
+  Scratch<A> dx_;
+};
+
+template <typename T>
+void RunBackward(const Call& call) {
+  Backward<T>(call).Run();
 }
 
 // inputs [B, D], own [B, D], others [S, D], own_shift [B], shift [S], labels [B], ids [S], scale []
@@ -276,7 +337,7 @@ std::vector<Op> SampledSoftmaxOps() {
        saved,
        {"dinputs: T", "down: T", "dothers: T", "dshift_own: W", "dshift: W"},
        Gradients,
-       RECOPS_RUN(Backward)},
+       RECOPS_RUN(RunBackward)},
   };
 }
 

@@ -1,6 +1,7 @@
 // DIN's activation unit: the kept steps of one row at a time go through the whole network in cache,
 // and again on the way back. Padded steps cost nothing.
 #include "../common/rooms.h"
+#include "../common/sums.h"
 #include "row.h"
 
 namespace recops {
@@ -259,7 +260,7 @@ void UnitGrad(const Call& call) {
   const Shape n = ShapeOf(call.inputs[1].dims, call.options);
   const Network<A> network(n, call.in<T>(3), true);
   Scratch<A> sums(network.layout.size);
-  SumOverRows(call, n.batch, kRows, network.layout.size, sums.get(),
+  SumOverRows(call, n.batch, 1, n.steps, network.layout.size, sums.get(),
               [&](int64_t begin, int64_t end, A* part) {
                 Backward<T> backward(call, n, network, part);
                 for (int64_t b = begin; b < end; ++b) backward.Run(b);

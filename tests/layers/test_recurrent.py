@@ -211,6 +211,32 @@ def test_dynamic_gru_forms_are_the_ops():
         )
 
 
+@pytest.mark.parametrize("model", ["gru", "dynamic_gru", "dien"])
+def test_predict_keeps_no_gates(model):
+    x, _, _ = arrays()
+    inputs = keras.Input((T, D))
+    if model == "gru":
+        outputs = layers.GRU(H, backend="cpp")(inputs)
+    elif model == "dynamic_gru":
+        outputs = layers.DynamicGRU(H, return_sequences=False, backend="cpp")(inputs)
+    else:
+        interests = layers.InterestExtractor(backend="cpp")(inputs)
+        outputs = layers.InterestEvolution(backend="cpp")(inputs[:, 0], interests)
+    net = keras.Model(inputs, outputs)
+
+    def records(training):
+        run = tf.function(lambda x: net(x, training=training))
+        operations = run.get_concrete_function(tf.constant(x)).graph.get_operations()
+        found = [op.outputs[2].shape for op in operations if op.type == "Recops>DynamicGru"]
+        assert len(found) == (2 if model == "dien" else 1)
+        return [shape.num_elements() for shape in found]
+
+    assert set(records(False)) == {0}
+    for training in (True, None):
+        assert 0 not in records(training)
+    np.testing.assert_array_equal(net(x, training=False), net(x, training=True))
+
+
 def test_dynamic_gru_has_the_inputs_width_without_units_and_zeros_at_padding():
     x, mask, _ = arrays()
     layer = layers.DynamicGRU(use_bias=False)

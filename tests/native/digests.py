@@ -8,18 +8,29 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from recops._core.cases import Case
 from recops.profiling import op_bench
 from tests import testing
+
+
+def _many_candidates(rng: np.random.Generator) -> Mapping[str, Any]:
+    """More than one round of the native backward's, in several parts of the batch."""
+    queries, items = (rng.normal(size=(1500, 200)) / 14 for _ in range(2))
+    return {"queries": queries, "items": items}
 
 
 def main(threads: int) -> None:
     """Run every smoke case, which has enough rows for many blocks, on so many threads."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     found = {}
-    for case in testing.cases("smoke"):
+    many = Case("in_batch_softmax", "many_candidates", _many_candidates, frozenset())
+    for case in [*testing.cases("smoke"), many]:
         if not op_bench.takes(case, "cpp"):
             continue
         for dtype, mode in (("float32", "graph"), ("float32", "jit"), ("bfloat16", "graph")):

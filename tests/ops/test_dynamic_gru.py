@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from recops import ops
 from recops._core import compat
+from recops.ops.dynamic_gru.api import recurrence
+from recops.ops.dynamic_gru.options import Options
 
 BACKENDS = ("cpp", "xla", "reference")
 B, T, D, H = 3, 5, 2, 4
@@ -214,6 +216,24 @@ def test_the_loop_is_not_unrolled() -> None:
     text = tf.function(step, jit_compile=True).experimental_get_compiler_ir(given["x"])(stage="hlo")
     assert text.count(" while(") == 2
     assert text.count("tanh(") < T
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_forward_without_a_record_has_the_same_bits_and_gradients(mode: str, dtype: str) -> None:
+    given = [tf.cast(array, dtype) for array in _weights().values()]
+
+    def step(record: bool) -> list[tf.Tensor]:
+        options = Options("gru", "paper", False, False, False, record=record)
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            results = recurrence(*given, None, tf.constant(TAIL), None, options, backend="cpp")
+            loss = tf.add_n([tf.reduce_sum(result**2) for result in results])
+        return [*results, *tape.gradient(loss, given)]
+
+    run = step if mode == "eager" else tf.function(step, jit_compile=mode == "jit")
+    for got, want in zip(run(False), run(True)):
+        np.testing.assert_array_equal(got, want)
 
 
 def test_wrong_arguments_are_named() -> None:

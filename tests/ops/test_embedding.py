@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -83,6 +85,71 @@ def test_an_id_beyond_its_field_is_named_in_a_graph(
     bag = tf.function(lambda ids: ops.embedding_bag(TABLE, ids, backend=backend), jit_compile=jit)
     with pytest.raises(tf.errors.InvalidArgumentError, match=bag_said):
         bag(tf.constant([[0, 7]]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_field_ends_where_the_next_begins_wherever_its_columns_stand(backend: str) -> None:
+    offsets = np.array([4, 4, 0, 4, 2, 2, 0, 6])
+    ends = np.array([6, 6, 2, 6, 4, 4, 2, 7])
+    last = ends - offsets - 1
+    found = ops.embedding_lookup(TABLE, last[None], offsets, backend=backend)
+    np.testing.assert_array_equal(found[0], TABLE[ends - 1])
+    for column, rows in enumerate(last + 1):
+        for wrong in (rows, -1):
+            ids = np.where(np.arange(8) == column, wrong, last)[None]
+            said = rf"id {wrong} in column {column} of ids \[1, 8\].*{rows} rows there"
+            with pytest.raises(tf.errors.InvalidArgumentError, match=said):
+                ops.embedding_lookup(TABLE, ids, offsets, backend=backend)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"id 0 in column 1.* 0 rows there"):
+        ops.embedding_lookup(TABLE, [[0, 0]], [3, len(TABLE)], backend=backend)
+
+
+def test_native_check_of_many_columns_is_no_square() -> None:
+    columns = 60_000
+    ids, offsets = tf.zeros([1, columns], tf.int32), tf.constant(OFFSETS * (columns // 2))
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        ops.embedding_lookup(TABLE, ids, offsets, backend="cpp")
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.3  # a comparison of each column with each takes seconds
+
+
+def test_native_lookups_of_one_variable_wait_for_writes_alone() -> None:
+    table = tf.Variable(TABLE)
+    ids = tf.constant([[2, 3]])
+
+    def reads() -> list[tf.Tensor]:
+        looked_up = ops.embedding_lookup(table, ids, OFFSETS, backend="cpp")
+        return [looked_up[0], ops.embedding_bag(table, ids, combiner="sum", backend="cpp")]
+
+    def step() -> list[tf.Tensor]:
+        before = reads()
+        table.assign_add(tf.ones_like(TABLE))
+        between = reads()
+        table.scatter_sub(tf.IndexedSlices(tf.ones([1, 2]), tf.constant([2])))
+        return [*before, *between, *reads()]
+
+    run = tf.function(step)
+    native = [
+        op
+        for op in run.get_concrete_function().graph.get_operations()
+        if op.type.startswith("Recops>Embedding")
+    ]
+    assert len(native) == 6
+    for op in native:
+        assert not [other for other in op.control_inputs if other in native]
+    assert [sorted(op.type for op in n.control_inputs) for n in native] == (
+        [[]] * 2 + [["AssignAddVariableOp"]] * 2 + [["ResourceScatterSub"]] * 2
+    )
+    for function in (run, tf.function(step, jit_compile=True)):
+        for _ in range(20):
+            table.assign(TABLE)
+            got = function()
+            for place, added in enumerate(([0, 0, 0], [1, 1, 1], [0, 1, 1])):
+                now = TABLE[[2, 3, 6]] + np.array(added)[:, None]
+                np.testing.assert_array_equal(got[2 * place], now[[0, 2]])
+                np.testing.assert_array_equal(got[2 * place + 1], [now[0] + now[1]])
 
 
 # More rows than a block of the native kernels, and rows that fill no vector, or several.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -117,6 +120,55 @@ def test_in_batch_is_the_softmax_over_the_batch(backend: str) -> None:
     # One item all over leaves no negative.
     same = ops.in_batch_softmax(queries, items, np.full(6, 3), backend=backend)
     np.testing.assert_allclose(same, np.zeros(6), atol=1e-6)
+
+
+# The native backward goes over the candidates some thousands at a time: two times and a rest here.
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_native_gradients_of_many_candidates(dtype: str, bound: float) -> None:
+    rng = np.random.default_rng(0)
+    queries, items = (rng.normal(size=(2700, 128)).astype("float32") / 4 for _ in range(2))
+    ids = rng.integers(1, 2000, size=2700)  # so that many candidates are a row's own
+
+    def gradients(backend: str, dtype: str) -> list[np.ndarray]:
+        given = [tf.cast(array, dtype) for array in (queries, items)]
+        log_q = tf.constant(np.log(1 + ids / 2000), dtype)
+        with tf.GradientTape() as tape:
+            tape.watch([*given, log_q])
+            loss = ops.in_batch_softmax(*given, item_ids=ids, log_q=log_q, backend=backend)
+            total = tf.reduce_sum(loss * tf.cast(tf.range(2700), loss.dtype))
+        return [tf.cast(g, tf.float64).numpy() for g in tape.gradient(total, [*given, log_q])]
+
+    for got, want in zip(gradients("cpp", dtype), gradients("reference", "float64")):
+        assert np.abs(got - want).max() < bound * np.abs(want).max()
+
+
+_PEAK = """
+import numpy as np, tensorflow as tf
+from recops import ops
+
+def peak():
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+def backward(rows):
+    given = [tf.random.stateless_normal([rows, 64], [0, i]) / 8 for i in range(2)]
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        loss = tf.reduce_sum(ops.in_batch_softmax(*given, backend="cpp"))
+    before = peak()
+    tape.gradient(loss, given)
+    return peak() - before
+
+backward(256)
+print(backward(12288))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak of memory")
+def test_native_backward_keeps_no_copies_of_all_candidates() -> None:
+    done = subprocess.run([sys.executable, "-c", _PEAK], capture_output=True, text=True, check=True)
+    # Gradients, and candidates in two orders, are 15 MiB; copies of the sums may be 16 and were 45.
+    assert float(done.stdout) < 36
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -65,9 +65,10 @@ def dynamic_gru(
 
     Numerics: for 16-bit inputs gates and state are float32 in the loop, and stored in 16 bit for
     the backward. What is under the mask, NaN included, changes neither output nor gradient. Cost:
-    6BTH(I + H) flops; `cpp` spends none on masked steps and keeps the gates, 3BTH numbers; `xla`
-    makes the input projections and all weight gradients one GEMM each and keeps gates and states,
-    4BTH numbers; `reference` keeps a graph a step.
+    6BTH(I + H) flops; `cpp` spends none on masked steps and keeps the gates, 3BTH numbers (in
+    a layer called with training=False none); `xla` makes the input projections and all weight
+    gradients one GEMM each and keeps gates and states, 4BTH numbers; `reference` keeps a graph a
+    step.
 
     Source: Cho et al., EMNLP 2014; Zhou et al., Deep Interest Evolution Network, AAAI 2019, eq. 7-9
     ("paper"); "alibaba" is the form of the authors' code.
@@ -79,6 +80,25 @@ def dynamic_gru(
       >>> outputs.numpy().tolist()
       [[[0.5, 0.5], [0.25, 0.25]]]
     """
+    options = Options(gru_type, augru_form, reset_after, go_backwards, zero_output_for_mask)
+    return recurrence(
+        x, kernel, recurrent_kernel, bias, attention, mask, initial_state, options, backend=backend
+    )
+
+
+def recurrence(
+    x: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    attention: Any,
+    mask: Any,
+    initial_state: Any,
+    options: Options,
+    *,
+    backend: str = "auto",
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`dynamic_gru` for a caller that may know that nobody will ask for a gradient."""
     op = "dynamic_gru"
     x = checks.floats(op, "x", x, "B T I")
     width = checks.static(op, "x", x, 2, "I")
@@ -86,19 +106,19 @@ def dynamic_gru(
     units = checks.static(op, "recurrent_kernel", recurrent, 0, "H")
     checks.shape(op, "recurrent_kernel", recurrent, f"{units} {3 * units}")
     kernel = checks.floats(op, "kernel", kernel, f"{width} {3 * units}", x.dtype)
-    checks.choice(op, "gru_type", gru_type, GRU_TYPES)
-    checks.choice(op, "augru_form", augru_form, AUGRU_FORMS)
+    checks.choice(op, "gru_type", options.gru_type, GRU_TYPES)
+    checks.choice(op, "augru_form", options.augru_form, AUGRU_FORMS)
     batch, steps = tf.shape(x)[0], tf.shape(x)[1]
     if bias is None:
         bias = tf.zeros([2, 3 * units], x.dtype)
     else:
-        axes = f"2 {3 * units}" if reset_after else f"{3 * units}"
+        axes = f"2 {3 * units}" if options.reset_after else f"{3 * units}"
         bias = checks.floats(op, "bias", bias, axes, x.dtype)
-        bias = bias if reset_after else tf.stack([bias, tf.zeros_like(bias)])
-    if (attention is None) != (gru_type == "gru"):
+        bias = bias if options.reset_after else tf.stack([bias, tf.zeros_like(bias)])
+    if (attention is None) != (options.gru_type == "gru"):
         raise ValueError(
             f"{op}: attention [B, T] is needed by aigru, agru and augru and not used by gru, got "
-            f"gru_type {gru_type!r} {'without' if attention is None else 'with'} attention"
+            f"gru_type {options.gru_type!r} {'without' if attention is None else 'with'} attention"
         )
     if attention is None:
         attention = tf.zeros([batch, steps], x.dtype)
@@ -113,7 +133,6 @@ def dynamic_gru(
     initial_state = checks.floats(
         op, "initial_state", initial_state, f"{checks.sizes(x, 0)} {units}", x.dtype
     )
-    options = Options(gru_type, augru_form, reset_after, go_backwards, zero_output_for_mask)
     return _ROOM.call(
         op, x, kernel, recurrent, bias, attention, mask, initial_state, options, backend=backend
     )

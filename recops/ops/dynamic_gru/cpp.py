@@ -27,15 +27,18 @@ def dynamic_gru(
 
 @functools.cache
 def _op(options: Options) -> Callable[..., Any]:
-    numbers = _numbers(options)
+    numbers, recorded = (_numbers(options, record) for record in (options.record, True))
 
     @tf.custom_gradient
     def op(*args: tf.Tensor) -> tuple[Any, Callable[..., Any]]:
         outputs, last, record = native.call("DynamicGru", *args, options=numbers)
 
         def grad(doutputs: tf.Tensor, dlast: tf.Tensor) -> tuple[Any, ...]:
+            states, gates = outputs, record
+            if not options.record:
+                states, _, gates = native.call("DynamicGru", *args, options=recorded)
             *dweights, dattention, dinitial = native.call(
-                "DynamicGruGrad", *args, outputs, record, doutputs, dlast, options=numbers
+                "DynamicGruGrad", *args, states, gates, doutputs, dlast, options=recorded
             )
             return *dweights, dattention, None, dinitial
 
@@ -44,12 +47,12 @@ def _op(options: Options) -> Callable[..., Any]:
     return op
 
 
-def _numbers(options: Options) -> tuple[int, ...]:
+def _numbers(options: Options, record: bool) -> tuple[int, ...]:
     """The options as the kernels know them; the first says how the score shapes the update."""
     share = 0
     if options.gru_type == "agru":
         share = 1
     elif options.gru_type == "augru":
         share = 2 if options.augru_form == "paper" else 3
-    flags = (options.reset_after, options.go_backwards, options.zero_output_for_mask)
+    flags = (options.reset_after, options.go_backwards, options.zero_output_for_mask, record)
     return (share, int(options.gru_type == "aigru"), *map(int, flags))

@@ -19,6 +19,9 @@ class Options:
     reset_after: bool
     go_backwards: bool
     zero_output_for_mask: bool
+    # Whether a gradient is to be expected. It is right at any rate; where it was not expected the
+    # forward runs once more for it.
+    record: bool = True
 
     @property
     def attentive(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import native
+from recops._core import compat, native
 
 _COMBINERS = ("mean", "sum", "sqrtn")
 
@@ -84,5 +84,6 @@ def _bag_gradient(op: Any, dy: tf.Tensor) -> list[Any]:
     return [_slices(dvalues, rows, table), None, None, dweights, *[None] * len(like)]
 
 
-tf.RegisterGradient("Recops>EmbeddingLookupVariable")(_lookup_gradient)
-tf.RegisterGradient("Recops>EmbeddingBagVariable")(_bag_gradient)
+for _name, _gradient in (("Lookup", _lookup_gradient), ("Bag", _bag_gradient)):
+    tf.RegisterGradient(f"Recops>Embedding{_name}Variable")(_gradient)
+    compat.only_reads(f"Recops>Embedding{_name}Variable")
