@@ -53,17 +53,17 @@ def ids(op: str, name: str, value: Any, axes: str) -> tf.Tensor:
     return shape(op, name, tensor, axes)
 
 
-def table(op: str, name: str, value: Any) -> Any:
-    """`value` as an embedding table [R, D]: a variable stays one, so that it is read by rows."""
+def table(op: str, name: str, value: Any, axes: str = "R D") -> Any:
+    """`value` as an embedding table: a variable stays one, so that it is read by rows."""
     found = compat.variable(value)
     if not isinstance(found, tf.Variable):
-        return floats(op, name, found, "R D")
-    if tf.as_dtype(found.dtype) not in FLOATS or found.shape.rank != 2:
+        return floats(op, name, found, axes)
+    if tf.as_dtype(found.dtype) not in FLOATS or found.shape.rank != len(axes.split()):
         raise ValueError(
-            f"{op}: {name} must be a float variable [R, D], got dtype "
+            f"{op}: {name} must be a float variable [{_commas(axes)}], got dtype "
             f"{tf.as_dtype(found.dtype).name} with shape {describe(found)}"
         )
-    return found
+    return shape(op, name, found, axes)
 
 
 def mask(op: str, name: str, value: Any, axes: str) -> tf.Tensor:

@@ -146,7 +146,7 @@ def _dataset(
 
     earlier = replace(earlier, start=earlier.start[rows], stop=earlier.stop[rows])
     item, part = item[rows], part[rows]
-    target = _unseen(earlier, item[:, None], counts, 0, seed)[:, 0]
+    target = _unseen(earlier, item[:, None], counts, 0, (seed, 0))[:, 0]
     # A row and its negative stand together.
     pairs = np.repeat(np.arange(len(rows)), 2)
     both = np.stack([item, target], axis=1).reshape(-1)
@@ -154,7 +154,7 @@ def _dataset(
     inputs = {"user": ids["user"][rows][pairs], "item": both, "category": of_item[both]}
     if task == "sequence":
         history = earlier.latest(max_length)
-        negatives = _unseen(earlier, history, counts, 0.75, seed + 1)
+        negatives = _unseen(earlier, history, counts, 0.75, (seed, 1))
         for of, size, clicks, unseen in (
             ("item", items, history, negatives),
             ("category", categories, of_item[history], of_item[negatives]),
@@ -172,7 +172,11 @@ def _dataset(
 
 
 def _unseen(
-    earlier: Earlier, positives: np.ndarray, counts: np.ndarray, distortion: float, seed: int
+    earlier: Earlier,
+    positives: np.ndarray,
+    counts: np.ndarray,
+    distortion: float,
+    seed: tuple[int, int],
 ) -> np.ndarray:
     """For each positive [N, T] an item that its user had not reviewed by then."""
     made = np.zeros_like(positives)
@@ -186,7 +190,8 @@ def _unseen(
             counts=counts,
             distortion=distortion,
             exclude=some.latest(int((some.stop - some.start).max())),
-            seed=seed + 2 * number,
+            # A sum would draw what another seed draws for another part.
+            seed=(*seed, number),
         )
     return made
 

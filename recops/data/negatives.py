@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -17,7 +19,7 @@ def sample_negatives(
     counts: ArrayLike | None = None,
     distortion: float = 0.75,
     exclude: ArrayLike | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> np.ndarray:
     """For each positive id another id, drawn independently of all others.
 
@@ -30,7 +32,7 @@ def sample_negatives(
         drawn. None draws all ids alike.
       distortion: 1 draws as often as an id occurs, 0 all ids that occur alike.
       exclude: [len(positives), E], ids that no draw of that row returns; 0 stands for none.
-      seed: the same seed and arguments give the same ids.
+      seed: the same seed and arguments give the same ids; an integer of 0 or more, or several.
 
     Defaults: distortion=0.75, seed=0.
 

@@ -208,13 +208,22 @@ class MultiHeadAttention(ShapedLayer):
         rows = mask_of(query, query_mask)
         columns = _all_of(mask_of(value, value_mask), mask_of(key, key_mask))
         axes, dims = self.axes, self.axes.dims(query, value)
-        mask = axes.mask(dims, rows, columns, attention_mask, self.sliding_window)
+        of_keys = axes.of_keys(attention_mask, dims)
+        if of_keys is not None:
+            columns, attention_mask = _all_of(columns, of_keys), None
+        # The op is fastest with a mask of keys alone, so queries are left out of what it returns.
+        whole = return_attention_scores or attention_mask is not None
+        whole = whole or self.sliding_window is not None
+        mask = axes.mask(
+            dims, rows if whole else None, columns, attention_mask, self.sliding_window
+        )
+        some: tuple[tf.Tensor | None, tf.Tensor | None] = (None, None)
         if attention_mask is not None:
             some = axes.some(mask)
-            rows, columns = (_all_of(*pair) for pair in zip((rows, columns), some))
-        query, value, key = (
-            kept_inputs(x, m) for x, m in ((query, rows), (value, columns), (key, columns))
-        )
+        elif of_keys is not None:
+            some = tf.reduce_any(columns, axis=1, keepdims=True), None
+        used, columns = (_all_of(*pair) for pair in zip((rows, columns), some))
+        query, value, key = _kept_once((query, used), (value, columns), (key, columns))
         heads = self.query_dense(query)  # [B, T, N, E]
         keys, values = self.key_dense(key), self.value_dense(value)  # [B, S, N, E] each
         q, k, v = (axes.fold(x) for x in (heads, keys, values))
@@ -224,6 +233,8 @@ class MultiHeadAttention(ShapedLayer):
         else:
             out, scores = self.attend(q, k, v, mask, use_causal_mask), None
         out = axes.unfold(out, heads)
+        if not (whole or rows is None):
+            out = tf.where(rows[..., None, None], out, tf.zeros([], out.dtype))
         if self.use_gate:
             out = out * self.gate_dense(query)
         out = self.output_dense(out)
@@ -324,7 +335,7 @@ def mask_of(tensor: Any, mask: Any) -> tf.Tensor | None:
 
 
 def _all_of(*masks: tf.Tensor | None) -> tf.Tensor | None:
-    present = [mask for mask in masks if mask is not None]
+    present = list({id(mask): mask for mask in masks if mask is not None}.values())
     return functools.reduce(tf.logical_and, present) if present else None
 
 
@@ -333,6 +344,15 @@ def kept_inputs(tensor: Any, mask: tf.Tensor | None) -> Any:
     if mask is None:
         return tensor
     return tf.where(mask[..., None], tensor, tf.zeros([], tensor.dtype))
+
+
+def _kept_once(*pairs: tuple[Any, tf.Tensor | None]) -> list[Any]:
+    """`kept_inputs` of each pair, made once where it is the same tensor and mask again."""
+    made: dict[tuple[int, int], Any] = {}
+    for tensor, mask in pairs:
+        if (id(tensor), id(mask)) not in made:
+            made[id(tensor), id(mask)] = kept_inputs(tensor, mask)
+    return [made[id(tensor), id(mask)] for tensor, mask in pairs]
 
 
 def _padded(tensor: tf.Tensor, width: int) -> tf.Tensor:

@@ -105,6 +105,21 @@ class AttentionAxes:
         merged = functools.reduce(tf.logical_and, parts)
         return tf.broadcast_to(merged, [tf.reduce_prod(dims.batch), heads, steps, sources])
 
+    def of_keys(self, full: Any, dims: Dims) -> tf.Tensor | None:
+        """A `full` mask that is alike for all queries and heads as one of keys, [B, S].
+
+        None where it is not, by its static shape, or where axes moved.
+        """
+        if full is None or not self.trivial:
+            return None
+        mask = tf.cast(full, tf.bool)
+        rank = mask.shape.rank
+        if rank not in (2, 3, 4) or set(mask.shape[1 if rank == 4 else -2 : -1]) != {1}:
+            return None
+        while mask.shape.rank > 2:
+            mask = tf.squeeze(mask, -2)
+        return tf.broadcast_to(mask, tf.concat([dims.batch, dims.sources], 0))
+
     def some(self, mask: tf.Tensor) -> tuple[tf.Tensor | None, tf.Tensor | None]:
         """Queries [B, T] that keep a key and keys [B, S] that a query keeps; None if axes moved."""
         if not self.trivial:

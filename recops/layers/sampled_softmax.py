@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from recops import ops
 from recops._core import checks, compat
 from recops._core.compat import keras
 from recops.layers.base import OpLayer, positive
-from recops.ops.sampled_softmax.samplers import SAMPLERS
+from recops.ops.sampled_softmax.samplers import SAMPLERS, AliasTable, alias_table
 
 
 @compat.serializable
@@ -26,7 +28,9 @@ class SampledSoftmax(OpLayer):
       vocabulary_size: number of real items V; the table has V + 1 rows, labels run 0..V.
       num_sampled: items drawn for each batch.
       sampler: "uniform", "log_uniform" (items in order of falling frequency) or "frequency".
-      counts: [V + 1], how often each item occurs, for "frequency".
+      counts: [V + 1], how often each item occurs, for "frequency". What is drawn from is made of
+        them and saved with the weights, not in the config, which has V + 1 in their place: a layer
+        made with that number draws nothing yet, and its losses are NaN, until weights are loaded.
       distortion: exponent of the counts.
       remove_accidental_hits: leave a drawn item out where it is the label.
       use_bias: whether each item has a bias.
@@ -73,9 +77,17 @@ class SampledSoftmax(OpLayer):
         self.vocabulary_size = vocabulary_size
         self.num_sampled = num_sampled
         self.sampler = checks.choice("SampledSoftmax", "sampler", sampler, SAMPLERS)
-        self.counts = None if counts is None else np.asarray(counts)
-        if self.counts is None and sampler == "frequency":
+        rows = vocabulary_size + 1
+        if sampler == "frequency" and counts is None:
             raise ValueError("SampledSoftmax: sampler 'frequency' needs counts [V + 1], got None")
+        if isinstance(counts, Integral) and counts != rows:
+            raise ValueError(
+                f"SampledSoftmax: counts must be {rows} numbers, or {rows} where weights are to be "
+                f"loaded, got {counts!r}"
+            )
+        # None where saved weights are to bring what would be made of them.
+        known = sampler == "frequency" and not isinstance(counts, Integral)
+        self._counts = np.asarray(counts) if known else None
         self.distortion = distortion
         self.remove_accidental_hits = remove_accidental_hits
         self.use_bias = use_bias
@@ -94,15 +106,43 @@ class SampledSoftmax(OpLayer):
         )
         self.bias = None
         if self.use_bias:
-            self.bias = self.add_weight(name="bias", shape=(rows,), initializer="zeros")
+            self.bias = compat.add_table(self, name="bias", shape=(rows,), initializer="zeros")
         self.calls = self.add_weight(
             name="calls", shape=(), dtype="int32", initializer="zeros", trainable=False
         )
+        self.table = self._alias_table(rows) if self.sampler == "frequency" else None
         self.built = True
+
+    def _alias_table(self, rows: int) -> AliasTable:
+        """Weights to draw from: 16 bytes an item."""
+        parts = AliasTable(np.zeros(rows - 1), np.zeros(rows - 1, np.int64), np.full(rows, np.nan))
+        if self._counts is not None:
+            parts = alias_table(type(self).__name__, self._counts, self.distortion, rows)
+        dtypes = AliasTable("float32", "int64", "float32")
+        weights = (
+            compat.add_table(
+                self,
+                name=name,
+                shape=part.shape,
+                dtype=dtype,
+                initializer=_constant(part),
+                trainable=False,
+            )
+            for name, part, dtype in zip(AliasTable._fields, parts, dtypes)
+        )
+        return AliasTable(*weights)
+
+    def load_own_variables(self, store: Any) -> None:
+        """As Keras does; of a file whose config has the counts and which lacks the tables too."""
+        weights = [*self.trainable_weights, *self.non_trainable_weights]
+        if self._counts is None or len(store.keys()) != len(weights) - len(AliasTable._fields):
+            super().load_own_variables(store)
+            return
+        for place in range(len(store.keys())):
+            weights[place].assign(store[str(place)])
 
     def call(self, inputs: Any, labels: Any, sampled: Any = None) -> tf.Tensor:
         table = compat.variable(self.embeddings)
-        bias = None if self.bias is None else tf.cast(compat.as_tensor(self.bias), table.dtype)
         number = compat.as_tensor(self.calls)
         if sampled is None:
             self.calls.assign(number + 1)
@@ -110,10 +150,10 @@ class SampledSoftmax(OpLayer):
             tf.cast(inputs, table.dtype),
             labels,
             table,
-            bias,
+            self.bias,
             num_sampled=self.num_sampled,
             sampler=self.sampler,
-            counts=self.counts,
+            counts=self.table and AliasTable(*map(compat.variable, self.table)),
             distortion=self.distortion,
             remove_accidental_hits=self.remove_accidental_hits,
             sampled=sampled,
@@ -135,7 +175,7 @@ class SampledSoftmax(OpLayer):
             "vocabulary_size": self.vocabulary_size,
             "num_sampled": self.num_sampled,
             "sampler": self.sampler,
-            "counts": None if self.counts is None else self.counts.tolist(),
+            "counts": self.vocabulary_size + 1 if self.sampler == "frequency" else None,
             "distortion": self.distortion,
             "remove_accidental_hits": self.remove_accidental_hits,
             "use_bias": self.use_bias,
@@ -143,3 +183,12 @@ class SampledSoftmax(OpLayer):
             "embeddings_regularizer": keras.regularizers.serialize(self.embeddings_regularizer),
             "seed": self.seed,
         }
+
+
+def _constant(value: np.ndarray) -> Callable[..., tf.Tensor]:
+    """An initializer that gives `value`."""
+
+    def initialize(shape: Any, dtype: Any = None, **_: Any) -> tf.Tensor:
+        return tf.constant(value, dtype)
+
+    return initialize

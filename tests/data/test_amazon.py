@@ -1,12 +1,13 @@
 """The reader of Amazon's reviews: histories that know nothing of the future, and negatives."""
 
 import gzip
+import importlib
 import json
 
 import numpy as np
 import pytest
 
-from recops.data import DataError, amazon
+from recops.data import DataError, amazon, sample_negatives
 
 DAY = 86_400
 ITEMS = [f"B{i:03d}" for i in range(30)]
@@ -169,6 +170,21 @@ def test_ranking_has_the_same_rows_without_histories(place):
     again = amazon(place, task="ranking", seed=4)
     assert again.train.inputs["item"][::2].tolist() == both[0].train.inputs["item"][::2].tolist()
     assert again.train.inputs["item"].tolist() != both[0].train.inputs["item"].tolist()
+
+
+def test_no_two_seeds_draw_the_same_for_any_part(place, monkeypatch):
+    module, seeds = importlib.import_module("recops.data.amazon"), []
+
+    def drawn(*args, seed, **options):
+        seeds.append(seed)
+        return sample_negatives(*args, seed=seed, **options)
+
+    monkeypatch.setattr(module, "_ROWS", 20)
+    monkeypatch.setattr(module, "sample_negatives", drawn)
+    for seed in range(4):
+        amazon(place, seed=seed)
+    assert len(seeds) > 40
+    assert len({np.random.default_rng(seed).random() for seed in seeds}) == len(seeds)
 
 
 def test_what_does_not_fit_is_said(reviews, tmp_path, capsys):

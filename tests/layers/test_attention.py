@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from recops import ops
 from recops._core.compat import keras, variable
 from recops.layers import MultiHeadAttention
 from tests.oracles import transformer
@@ -143,6 +146,91 @@ def test_nan_under_a_mask_reaches_no_output_and_no_gradient(masks, scores):
     for a, b in zip(dirty, clean):
         np.testing.assert_array_equal(a, b)
     assert np.isfinite(np.concatenate([np.ravel(a) for a in dirty])).all()
+
+
+MASKS = {
+    "query_mask": ROWS,
+    "value_mask": COLUMNS & [[True], [True], [False]],
+    "key_mask": RNG.uniform(size=(B, S)) < 0.7,
+}
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """The masks that the op was given, in order of its calls."""
+    masks, op = [], ops.multi_head_attention
+
+    def spy(query, key, value, mask=None, *args, **options):
+        masks.append(mask)
+        return op(query, key, value, mask, *args, **options)
+
+    monkeypatch.setattr(ops, "multi_head_attention", spy)
+    return masks
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("names", [n for k in range(4) for n in itertools.combinations(MASKS, k)])
+def test_masks_of_queries_and_keys_are_the_whole_mask(names, causal, given):
+    _, ours = pair(QUERY, VALUE, KEY)
+    masks = {name: MASKS[name] for name in names}
+    whole = np.ones((B, T, S), bool)
+    for name, mask in masks.items():
+        whole &= mask[..., None] if name == "query_mask" else mask[:, None]
+    want = oracle(ours, QUERY, VALUE, KEY, mask=whole, causal=causal)
+    got = results(ours, QUERY, VALUE, KEY, use_causal_mask=causal, **masks)
+    np.testing.assert_allclose(got[0], want, atol=1e-5, rtol=1e-5)
+    of_keys = {*names} - {"query_mask"}
+    assert [m if m is None else m.shape.rank for m in given[-1:]] == [2 if of_keys else None]
+    by_the_whole = {"attention_mask": whole, "use_causal_mask": causal}
+    same(got, results(ours, QUERY, VALUE, KEY, **by_the_whole))
+    # Where weights are formed, the masks are the same.
+    formed = results(ours, QUERY, VALUE, KEY, return_attention_scores=True, **by_the_whole)
+    same([formed[0], *formed[2:]], got)
+    masks = {"use_causal_mask": causal, "return_attention_scores": True, **masks}
+    same(results(ours, QUERY, VALUE, KEY, **masks), formed)
+
+
+@pytest.mark.parametrize("shape", [(1, S), (B, 1, S), (1, 1, S), (B, 1, 1, S), (B, 1, 1, 1)])
+def test_an_attention_mask_alike_for_all_queries_is_one_of_keys(shape, given):
+    _, ours = pair(QUERY, VALUE)
+    full = RNG.uniform(size=shape) < 0.7
+    full[-1] &= shape[-1] == S
+    kept = np.broadcast_to(full.reshape(-1, shape[-1]), (B, S))
+    query = np.where(kept.any(axis=1)[:, None, None], QUERY, np.nan)
+    dirty = np.where(kept[..., None], VALUE, np.nan)
+    got = results(ours, query, dirty, attention_mask=full, query_mask=ROWS)
+    assert all(np.isfinite(part).all() for part in got)
+    assert given[-1].shape == (B, S)
+    each = np.broadcast_to(full, (B, N, T, S) if len(shape) == 4 else (B, T, S))
+    same(got, results(ours, query, dirty, attention_mask=each, query_mask=ROWS))
+    assert given[-1].shape.rank == 4
+
+
+def test_a_masked_query_gets_0_where_weights_are_dropped():
+    _, ours = pair(QUERY, VALUE, options={"dropout": 0.5})
+    out = ours(QUERY, VALUE, query_mask=ROWS, value_mask=COLUMNS, training=True).numpy()
+    np.testing.assert_allclose(out[~ROWS], np.tile(ours.get_weights()[-1], ((~ROWS).sum(), 1)))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_mask_that_keras_carries_is_one_of_keys_and_one_copy(causal, given):
+    ids = np.where(COLUMNS, 1 + RNG.integers(0, 8, size=(B, S)), 0)
+    embedding, layer = keras.layers.Embedding(9, 6, mask_zero=True), MultiHeadAttention(N, E)
+    x = embedding(ids)
+    layer(x, x)
+    want = oracle(layer, x, x, mask=COLUMNS[..., None] & COLUMNS[:, None], causal=causal)
+
+    @tf.function
+    def run(ids):
+        x = embedding(ids)
+        return layer(x, x, use_causal_mask=causal)
+
+    graph = run.get_concrete_function(tf.TensorSpec((None, S), tf.int64)).graph
+    assert given[-1].shape.as_list() == [None, S]
+    # One for the inputs, one for what comes out.
+    selects = [op.outputs[0] for op in graph.get_operations() if op.type == "SelectV2"]
+    assert [out.dtype for out in selects].count(tf.float32) == 2
+    np.testing.assert_allclose(run(ids), want, atol=1e-5, rtol=1e-5)
 
 
 def test_masks_that_keras_carries_are_honoured():

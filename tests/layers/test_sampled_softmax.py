@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +14,8 @@ from recops._core.compat import keras
 
 VECTORS = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 LABELS = np.arange(16) % 5 + 1
+BATCH = {"vector": VECTORS, "label": LABELS}
+COUNTS = [0, 5, 0, 0, 2, 0, 0, 0, 0, 5]
 
 
 def model(**options):
@@ -68,14 +72,82 @@ def test_the_table_has_a_sparse_gradient():
     assert isinstance(tape.gradient(loss, compat.variable(layer.embeddings)), tf.IndexedSlices)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_nothing_reads_all_biases_or_holds_what_is_drawn_from(policy):
+    layer = layers.SampledSoftmax(999, 6, "frequency", np.arange(1000), use_bias=True, dtype=policy)
+    layer(VECTORS, LABELS)
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = layer(VECTORS, LABELS)
+        found = tape.gradient(loss, compat.variable(layer.bias))
+        assert isinstance(found, tf.IndexedSlices)
+        return found.values
+
+    function = gradient.get_concrete_function()
+    made = [out for op in function.graph.get_operations() for out in op.outputs]
+    assert made
+    assert not [t for t in made if t.dtype != tf.resource and {*t.shape} & {999, 1000}]
+    assert function().shape == (16 + 6,)
+
+
 def test_frequency_needs_counts():
     with pytest.raises(ValueError, match=r"'frequency' needs counts \[V \+ 1\], got None"):
         layers.SampledSoftmax(9, 6, "frequency")
-    counts = [0, 5, 0, 0, 0, 0, 0, 0, 0, 5]
-    layer = layers.SampledSoftmax(9, 6, "frequency", counts, embeddings_initializer="ones")
-    before = np.array(layers.SampledSoftmax.from_config(layer.get_config()).counts)
-    np.testing.assert_array_equal(before, counts)
-    assert np.isfinite(layer(VECTORS, LABELS)).all()
+    with pytest.raises(
+        ValueError, match=r"counts must be 10 numbers, or 10 where weights .* got 7"
+    ):
+        layers.SampledSoftmax(9, 6, "frequency", 7)
+    with pytest.raises(ValueError, match=r"counts must be \[10\] finite numbers"):
+        layers.SampledSoftmax(9, 6, "frequency", COUNTS[:4])(VECTORS, LABELS)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_frequency_draws_what_occurs(jit):
+    made, layer = model(sampler="frequency", counts=COUNTS)
+    made.compile(keras.optimizers.SGD(0.1), losses.identity, jit_compile=jit)
+    before = keras.backend.get_value(layer.embeddings).copy()
+    made.fit(BATCH, np.zeros(16), batch_size=16, epochs=5, verbose=0)
+    moved = (keras.backend.get_value(layer.embeddings) != before).any(axis=1)
+    assert np.flatnonzero(moved).tolist() == [1, 2, 3, 4, 5, 9]  # labels, and what was counted
+
+
+def test_what_is_drawn_from_is_saved_with_the_weights(tmp_path):
+    made, layer = model(sampler="frequency", counts=COUNTS)
+    config = layer.get_config()
+    assert config["counts"] == 10
+    assert len(json.dumps(config)) < 1000
+    made(BATCH)
+    made.save(tmp_path / "model.keras")
+    made.save_weights(tmp_path / "model.weights.h5")
+    want = made(BATCH)
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(BATCH), want)
+    # The weights alone, into a model of the configs.
+    bare = type(made).from_config(made.get_config())
+    assert np.isnan(bare(BATCH)).all()
+    bare.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(bare(BATCH), want)
+
+
+def test_weights_from_beside_a_config_with_counts_load():
+    _, layer = model(sampler="frequency", counts=COUNTS, use_bias=True)
+    old = layer.get_config() | {"counts": COUNTS}
+    kept = layer.get_weights()[: -len(layer.table)]
+    store = {str(i): value + 1 for i, value in enumerate(kept)}
+    again = layers.SampledSoftmax.from_config(old)
+    again.build((None, 4))
+    again.load_own_variables(store)
+    for got, value in zip(
+        again.get_weights(), [*store.values(), *layer.get_weights()[len(kept) :]]
+    ):
+        np.testing.assert_array_equal(got, value)
+    assert np.isfinite(again(VECTORS, LABELS)).all()
+    # Without the counts such a file has nothing to draw from, and says so.
+    fresh = layers.SampledSoftmax.from_config(layer.get_config())
+    fresh.build((None, 4))
+    with pytest.raises(ValueError, match="variables"):
+        fresh.load_own_variables(store)
 
 
 def by_definition(ids, rows, counts, l2):

@@ -14,6 +14,7 @@ from recops.ops.sampled_softmax import samplers
 
 BACKENDS = ("xla", "reference")
 COUNTS = np.array([99, 5, 0, 20, 1, 74])
+TABLE = samplers.alias_table("test", COUNTS, 0.75, 6)
 
 
 def _inputs(b: int, d: int, v: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -40,8 +41,7 @@ def test_draws_follow_the_distribution_and_never_pad(sampler: str, jit: bool) ->
 
     @tf.function(jit_compile=jit)
     def drawn(seed: tf.Tensor) -> samplers.Sampled:
-        counts = COUNTS if sampler == "frequency" else None
-        return samplers.draw(labels, 5, size, sampler, counts, 0.75, seed)
+        return samplers.draw(labels, 5, size, sampler, TABLE, seed)
 
     ids, log_labels, log_ids = (t.numpy() for t in drawn(tf.constant(3)))
     p = _probabilities(sampler)
@@ -59,14 +59,44 @@ def test_draws_follow_the_distribution_and_never_pad(sampler: str, jit: bool) ->
 
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_a_seed_draws_the_same_under_jit(sampler: str) -> None:
-    labels, counts = tf.constant([1, 3, 5]), COUNTS if sampler == "frequency" else None
+    labels = tf.constant([1, 3, 5])
 
     def drawn() -> samplers.Sampled:
-        return samplers.draw(labels, 5, 50, sampler, counts, 0.75, 7)
+        return samplers.draw(labels, 5, 50, sampler, TABLE, 7)
 
     eager, jitted = drawn(), tf.function(drawn, jit_compile=True)()
     np.testing.assert_array_equal(eager[0], jitted[0])
     assert len(set(eager[0].numpy())) > 1
+
+
+def _chi_square(found: np.ndarray, expected: np.ndarray) -> float:
+    """The statistic as a number of standard deviations (Wilson and Hilferty)."""
+    freedom = found.size - 1
+    statistic = float(((found - expected) ** 2 / expected).sum())
+    spread = 2 / (9 * freedom)
+    return ((statistic / freedom) ** (1 / 3) - (1 - spread)) / np.sqrt(spread)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_draws_of_one_step_say_nothing_of_the_next(sampler: str, jit: bool) -> None:
+    size, steps = 10_000, 5
+    labels = tf.constant([1])
+
+    @tf.function(jit_compile=jit)
+    def drawn(step: tf.Tensor) -> tf.Tensor:
+        seed = tf.stack([tf.constant(3), step])
+        return samplers.draw(labels, 5, size, sampler, TABLE, seed)[0]
+
+    ids = np.stack([drawn(tf.constant(step)).numpy() for step in range(steps)])
+    possible = np.flatnonzero(_probabilities(sampler)) + 1
+    p = _probabilities(sampler)[possible - 1]
+    found = np.bincount(ids.ravel(), minlength=6)[possible]
+    assert _chi_square(found, ids.size * p) < 5
+    # One place of one step beside the same place of the next: pairs are products.
+    pairs = np.bincount((6 * ids[:-1] + ids[1:]).ravel(), minlength=36).reshape(6, 6)
+    pairs = pairs[np.ix_(possible, possible)]
+    assert _chi_square(pairs, pairs.sum() * np.outer(p, p)) < 5
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -109,6 +139,35 @@ def test_gradients_of_the_tables_are_sparse(backend: str) -> None:
 
     gradients()
     tf.function(gradients)()
+
+
+@pytest.mark.parametrize("backend", ["cpp", *BACKENDS])
+def test_the_biases_of_the_candidates_alone_are_read(backend: str) -> None:
+    inputs, labels, weights = _inputs(3, 4, 50)
+    table, biases = tf.Variable(weights), tf.Variable(np.linspace(0, 1, 51, dtype="float32"))
+    options = {"num_sampled": 5, "seed": 1, "backend": backend}
+
+    @tf.function
+    def loss() -> tf.Tensor:
+        return ops.sampled_softmax(inputs, labels, table, biases, **options)
+
+    graph = loss.get_concrete_function().graph
+    made = [out for op in graph.get_operations() for out in op.outputs]
+    assert not [out for out in made if out.dtype == tf.float32 and 51 in out.shape]
+    want = ops.sampled_softmax(inputs, labels, weights, biases.numpy(), **options)
+    np.testing.assert_allclose(loss(), want, rtol=1e-6)
+
+
+def test_an_alias_table_stands_for_its_counts() -> None:
+    inputs, labels, weights = _inputs(6, 4, 5)
+    options = {"num_sampled": 9, "sampler": "frequency", "seed": 1}
+    want = ops.sampled_softmax(inputs, labels, weights, counts=COUNTS, **options)
+    table = samplers.AliasTable(*map(tf.Variable, TABLE))
+    got = ops.sampled_softmax(inputs, labels, weights, counts=table, **options)
+    np.testing.assert_array_equal(got, want)
+    bad = table._replace(log_p=table.threshold)
+    with pytest.raises(ValueError, match=r"AliasTable of 5 ids .* got \[\[5\], \[5\], \[5\]\]"):
+        ops.sampled_softmax(inputs, labels, weights, counts=bad, **options)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -217,7 +276,8 @@ def test_counts_of_another_length_and_type_have_a_table_of_their_own() -> None:
     assert long.tobytes() == short.tobytes()
     labels = tf.constant([1, 2, 1])
     for counts in (long, short):
-        ids = samplers.draw(labels, len(counts) - 1, 50, "frequency", counts, 0.75, 1)[0]
+        table = samplers.alias_table("test", counts, 0.75, None)
+        ids = samplers.draw(labels, len(counts) - 1, 50, "frequency", table, 1)[0]
         assert set(ids.numpy()) == set(np.flatnonzero(counts))
 
 

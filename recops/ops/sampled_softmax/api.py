@@ -6,7 +6,6 @@ import math
 from numbers import Integral
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from recops._core import checks
@@ -43,13 +42,14 @@ def sampled_softmax(
       inputs: [B, D], float16, bfloat16, float32 or float64.
       labels: [B], int32 or int64, ids 0..V.
       weights: [V+1, D], variable or tensor in the dtype of `inputs`; V may be unknown.
-      biases: [V+1], or None.
+      biases: [V+1], variable or tensor, or None. Of a variable only the candidates' are read.
       num_sampled: S, draws for the whole batch.
       sampler: "uniform", "log_uniform" (p ~ log((k+1)/k): ids in order of falling frequency) or
         "frequency" (p ~ counts^distortion, drawn from an alias table). Draws are with replacement
         and never id 0.
       counts: [V+1] NumPy array or list of how often each id occurs, for "frequency"; the first
-        one is not looked at, and an id with 0 is never drawn.
+        one is not looked at, and an id with 0 is never drawn. Or the `samplers.AliasTable` made of
+        them, whose parts may be variables: arrays are constants of a graph.
       distortion: exponent of the counts.
       remove_accidental_hits: leave a drawn id out of the rows whose label it is.
       sampled: (ids [S], log E of labels [B], log E of ids [S]) in place of a draw, S of their own;
@@ -90,16 +90,18 @@ def sampled_softmax(
         raise ValueError(
             f"{op}: weights must have shape [V + 1, {dim}], got {checks.describe(weights)}"
         )
-    biases = None if biases is None else _bias(op, biases, weights, inputs)
+    if biases is not None:
+        biases = checks.table(op, "biases", biases, checks.sizes(weights, 0))
+        _same_dtype(op, "biases", biases, inputs)
     checks.choice(op, "sampler", sampler, samplers.SAMPLERS)
     if isinstance(num_sampled, bool) or not isinstance(num_sampled, Integral) or num_sampled < 1:
         raise ValueError(f"{op}: num_sampled must be a positive integer, got {num_sampled!r}")
     rows = tf.shape(weights)[0] if weights.shape[0] is None else weights.shape[0]
+    found, valid = bag_rows(op, labels[:, None], tf.convert_to_tensor(rows))
+    labels = found[:, 0]
     if sampled is None:
-        checked = _counts(op, counts, weights) if sampler == "frequency" else None
-        if not math.isfinite(distortion):
-            raise ValueError(f"{op}: distortion must be finite, got {distortion!r}")
-        sampled = samplers.draw(labels, rows - 1, num_sampled, sampler, checked, distortion, seed)
+        table = _table(op, counts, distortion, weights) if sampler == "frequency" else None
+        sampled = samplers.draw(labels, rows - 1, num_sampled, sampler, table, seed)
         drawn = True
     else:
         ids = tf.cast(checks.ids(op, "sampled ids", sampled[0], "S"), labels.dtype)
@@ -113,9 +115,8 @@ def sampled_softmax(
     )
     checks.shape(op, "log expected counts of labels", log_labels, batch)
     checks.shape(op, "log expected counts of ids", log_ids, checks.sizes(ids, 0))
-    found, valid = bag_rows(op, labels[:, None], tf.convert_to_tensor(rows))
     loss = _ROOM.call(
-        op, inputs, found[:, 0], weights, biases, ids, log_labels, log_ids,
+        op, inputs, labels, weights, biases, ids, log_labels, log_ids,
         remove_accidental_hits, backend=backend,
     )  # fmt: skip
     return poison(loss[:, None], valid[:, 0] & tf.reduce_all(drawn))[:, 0]
@@ -191,29 +192,15 @@ def _same_dtype(op: str, name: str, value: Any, inputs: tf.Tensor) -> None:
         )
 
 
-def _bias(op: str, biases: Any, weights: Any, inputs: tf.Tensor) -> Any:
-    """[V+1] as a table of width 1: a variable stays one, so that it is read by rows."""
-    found = checks.floats(op, "biases", biases, None)
-    _same_dtype(op, "biases", found, inputs)
-    return checks.shape(op, "biases", found, checks.sizes(weights, 0))
-
-
-def _counts(op: str, counts: Any, weights: Any) -> np.ndarray:
-    if counts is None or tf.is_symbolic_tensor(counts):
-        raise ValueError(
-            f"{op}: sampler 'frequency' needs counts [V + 1] as a NumPy array or list, got "
-            f"{'a symbolic tensor' if counts is not None else 'None'}"
-        )
-    found = np.asarray(counts)
+def _table(op: str, counts: Any, distortion: float, weights: Any) -> samplers.AliasTable:
     rows = weights.shape[0]
-    fits = found.ndim == 1 and rows in (None, len(found)) and found.dtype.kind in "iuf"
-    if not fits or len(found) < 2 or not _countable(found[1:]):
+    if not isinstance(counts, samplers.AliasTable):
+        return samplers.alias_table(op, counts, distortion, rows)
+    sizes = [list(part.shape) for part in counts]
+    size = rows - 1 if rows else sizes[0][0]
+    if sizes != [[size], [size], [size + 1]]:
         raise ValueError(
-            f"{op}: counts must be [{rows or 'V + 1'}] finite numbers of 0 or more, not all 0 "
-            f"behind the first, got dtype {found.dtype} with shape {list(found.shape)}"
+            f"{op}: an AliasTable of {size} ids must have shapes [{size}], [{size}] and "
+            f"[{size + 1}], got {sizes}"
         )
-    return found
-
-
-def _countable(counts: np.ndarray) -> bool:
-    return bool(np.isfinite(counts).all() and (counts >= 0).all() and counts.any())
+    return counts
