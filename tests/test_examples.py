@@ -23,7 +23,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 def _examples(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     yield
-    for name in ("demo", "demo_report", "stock_deepfm", "stock_dien"):
+    for name in ("crosses", "demo", "demo_report", "stock_deepfm", "stock_dien"):
         sys.modules.pop(name, None)
 
 
@@ -127,6 +127,40 @@ def test_both_start_from_the_same_distributions():
         assert spreads[0] == pytest.approx(spreads[1], rel=0.15)
 
 
+def _few_crosses(monkeypatch):
+    import crosses
+
+    monkeypatch.setattr(crosses, "PAIRS", (("user", "noise"), ("item", "words")))
+    monkeypatch.setattr(crosses, "BUCKETS", 1000)
+    return crosses
+
+
+def test_crosses_are_pairs_of_real_columns(monkeypatch):
+    crosses = _few_crosses(monkeypatch)
+    plain = dataset()
+    wide = crosses.crossed(plain)
+    assert [f.name for f in wide.features[-2:]] == ["user_x_noise", "item_x_words"]
+    assert {f.vocabulary_size for f in wide.features[-2:]} == {1000}
+    inputs = wide.train.inputs
+    assert inputs["item_x_words"].shape == inputs["words"].shape
+    for first, second in crosses.PAIRS:
+        buckets, b = inputs[f"{first}_x_{second}"], inputs[second]
+        a = np.broadcast_to(inputs[first].reshape(-1, *[1] * (b.ndim - 1)), b.shape)
+        real = (a != 0) & (b != 0)
+        assert not buckets[~real].any()
+        assert buckets[real].min() >= 1
+        assert buckets.max() <= 1000
+        # A pair has one bucket, and few pairs share one.
+        pairs = np.unique(np.stack([a[real], b[real], buckets[real]], 1), axis=0)
+        assert len(pairs) == len(np.unique(pairs[:, :2], axis=0))
+        assert len(np.unique(pairs[:, 2])) > 0.9 * len(pairs)
+    # The same in every process: what is served is hashed again.
+    assert crosses.cross(np.array([3, 0]), np.array([[4, 0], [4, 5]])).tolist() == [
+        [787, 0],
+        [0, 0],
+    ]
+
+
 def test_the_demo_trains_both_and_writes_a_page(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     import demo
@@ -138,23 +172,28 @@ def test_the_demo_trains_both_and_writes_a_page(tmp_path, monkeypatch, capsys):
             __version__, "",
         )  # fmt: skip
 
-    for name, settings in demo.TRAINING.items():
+    _few_crosses(monkeypatch)
+    for name, pair in demo.TRAINED.items():
         # One batch an epoch: every other size would be compiled too.
-        monkeypatch.setitem(demo.TRAINING, name, replace(settings, batch_size=1600))
+        settings = replace(pair.settings, batch_size=1600)
+        monkeypatch.setitem(demo.TRAINED, name, replace(pair, settings=settings))
     monkeypatch.setattr(demo, "movielens_100k", dataset)
     monkeypatch.setattr(
         demo, "time_ops", lambda *_: [row("xla", 2.0), row("stock.pairs", 5.0), row("reference", 1)]
     )
     options = ["--out", str(tmp_path), "--seeds", "2", "--epochs", "2", "--dien-epochs", "1"]
-    assert demo.main(options) == 0
+    assert demo.main([*options, "--crossed-epochs", "1"]) == 0
     said = capsys.readouterr().out
-    for name in ("DeepFM", "DIEN"):
+    for name in ("DeepFM", "DIEN", "Crossed DeepFM"):
         for words in ("of recops layers", "of stock Keras layers"):
             assert f"\n{name} {words}" in said
     assert re.search(r"backend (cpp|xla) \(asked for: auto\)", said)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 5
+    # The rows of the tables are on the page: 12 + 12 + 5 + 6 ids and two crosses, each with a 0.
+    assert "2,041 rows" in page
+    assert "user × noise, item × words" in page
     assert "&lt;CPU&gt;" in page
     assert not re.findall(r"<(?:img|script|link)|(?:src|href)=\"http|\$[a-z_]+", page)
 
