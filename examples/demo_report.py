@@ -94,7 +94,8 @@ $buckets buckets, as one does where pairs are too many to list. Stock Keras's Ad
 $rows rows and both their moments in every step; <code>recops.optimizers.LazyAdam</code> moves the
 rows that the batch of $batch_size reads, $rows_a_step on average. These clicks fill few of the
 buckets, $rows_trained rows in all; Adam's time is that of the table, filled or not. Learning rate
-and dropout are the same on both sides; neither has a penalty of the embeddings or XLA.</p>
+and dropout are the same on both sides, neither has a penalty of the embeddings, and each runs with
+or without XLA, as it is faster.</p>
 $large
 <h2>Learning curves</h2>
 <p>A thin line is one seed, the bold line their mean. DIEN's training loss holds the auxiliary

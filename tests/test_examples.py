@@ -31,15 +31,20 @@ def _hidden(stock):
     return [layer for layer in stock.layers if layer.name.startswith("dense")]
 
 
-def _copy(ours, stock):
+def _copy(ours, stock, one_table):
     """Our weights into the stock model's layers."""
     embedding = ours.get_layer("embedding")
     table = embedding.get_weights()[0]
+    parts = {}
     for feature in FEATURES:
         if hasattr(feature, "vocabulary_size"):
             first = embedding._starts[feature.name]
-            rows = table[first : first + feature.vocabulary_size + 1]
-            stock.get_layer(f"embedding_{feature.name}").set_weights([rows])
+            parts[feature.name] = table[first : first + feature.vocabulary_size + 1]
+    if one_table:
+        stock.get_layer("embedding").set_weights([np.concatenate(list(parts.values()))])
+    else:
+        for name, rows in parts.items():
+            stock.get_layer(f"embedding_{name}").set_weights([rows])
     for name in ("linear", "deep"):
         stock.get_layer(name).set_weights(ours.get_layer(name).get_weights())
     hidden = _hidden(stock)
@@ -48,16 +53,19 @@ def _copy(ours, stock):
         layer.set_weights(values[2 * i : 2 * i + 2])
 
 
-def test_the_stock_deepfm_is_ours():
+@pytest.mark.parametrize("one_table", [False, True])
+def test_the_stock_deepfm_is_ours(one_table):
     from stock_deepfm import StockDeepFM
 
     batch, _ = data(64)
     batch["words"][:5] = 0
     ours = DeepFM(FEATURES, hidden_units=(16, 8), l2_embedding=1e-3, seed=1)
-    stock = StockDeepFM(FEATURES, hidden_units=(16, 8), l2_embedding=1e-3, seed=1)
+    stock = StockDeepFM(
+        FEATURES, hidden_units=(16, 8), l2_embedding=1e-3, seed=1, one_table=one_table
+    )
     batch = read_by(ours, batch)
     assert stock.count_params() == ours.count_params()
-    _copy(ours, stock)
+    _copy(ours, stock, one_table)
     np.testing.assert_allclose(
         stock.predict(batch, verbose=0), ours.predict(batch, verbose=0), atol=1e-6
     )
