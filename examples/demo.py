@@ -168,9 +168,10 @@ def verdict(name: str, lines: Sequence[Line]) -> str:
     """A model's two lines in words."""
     gap = abs(lines[0].figures["auc"][0] - lines[1].figures["auc"][0])
     fused, stock = (line.figures["ms/step"][0] for line in lines)
+    lazy, plain = (" and LazyAdam", " and Adam") if name == CROSSED else ("", "")
     return (
         f"{name}: the mean test AUCs are {gap:.4f} apart; a step takes {fused:.2f} ms with recops "
-        f"layers and {stock:.2f} ms with stock ones ({stock / fused:.2f}x)."
+        f"layers{lazy} and {stock:.2f} ms with stock ones{plain} ({stock / fused:.2f}x)."
     )
 
 
