@@ -6,6 +6,7 @@ import html
 import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -20,11 +21,27 @@ from recops.data import Dataset
 from recops.profiling.op_bench import Row
 
 SCORES = ("auc", "logloss", "gauc")
-HEADER = ("model", "test AUC", "log loss", "GAUC", "samples/s", "ms/step")
+HEADER = (
+    "model", "test AUC", "log loss", "GAUC", "table rows", "parameters", "samples/s", "ms/step",
+)  # fmt: skip
 COLORS = ("#0b6e8a", "#d9822b", "#8a8f98")
 
 # Of a model: by form, one list of epochs a seed.
 Curves = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
+
+
+@dataclass(frozen=True)
+class LargeTables:
+    """The crossed pair: a step's time of recops and of stock Keras, and rows of the tables."""
+
+    milliseconds: tuple[float, ...]
+    rows: int
+    rows_trained: int
+    rows_a_step: int
+    batch_size: int
+    buckets: int
+    pairs: Sequence[tuple[str, str]]
+
 
 _STYLE = {
     "font.size": 11,
@@ -64,12 +81,22 @@ footer { margin-top: 2rem; font-size: .88rem; color: #4a5564; }
 <main>
 <h1>DeepFM and DIEN on MovieLens 100K</h1>
 <p>Each model twice: once of recops layers, once of stock Keras layers, with the same initial
-distributions, optimizer, batches and early stopping. $rows_train ratings to train on,
-$rows_validation to stop by, $rows_test to test on; a rating of 4 or 5 is a click. DeepFM sees the
-user, the film and the hour; DIEN also the last 50 films that the user clicked. Means with standard
-deviations over the seeds: $seeds.</p>
+distributions, batches, early stopping and (but for the crossed DeepFM) optimizer. $rows_train
+ratings to train on, $rows_validation to stop by, $rows_test to test on; a rating of 4 or 5 is a
+click. DeepFM sees the user, the film and the hour; DIEN also the last 50 films that the user
+clicked; the crossed DeepFM also pairs of columns. Means with standard deviations over the seeds:
+$seeds.</p>
 <p class="verdict">$verdict</p>
 $table
+<h2>Large tables</h2>
+<p>The crossed DeepFM reads pairs of columns as fields of their own: $pairs. Each is hashed into
+$buckets buckets, as one does where pairs are too many to list. Stock Keras's Adam goes through all
+$rows rows and both their moments in every step; <code>recops.optimizers.LazyAdam</code> moves the
+rows that the batch of $batch_size reads, $rows_a_step on average. These clicks fill few of the
+buckets, $rows_trained rows in all; Adam's time is that of the table, filled or not. Learning rate
+and dropout are the same on both sides, neither has a penalty of the embeddings, and each runs with
+or without XLA, as it is faster.</p>
+$large
 <h2>Learning curves</h2>
 <p>A thin line is one seed, the bold line their mean. DIEN's training loss holds the auxiliary
 loss of its interests.</p>
@@ -107,6 +134,7 @@ def write(
     *,
     verdicts: Sequence[str],
     cells: Sequence[Sequence[str]],
+    large: LargeTables,
     curves: Mapping[str, Curves],
     rows: Sequence[Row],
     data: Dataset,
@@ -123,6 +151,13 @@ def write(
         rows_test=f"{len(data.test):,}",
         seeds=", ".join(f"{count} of {name}" for name, count in seeds.items()),
         table=html_table(cells),
+        pairs=html.escape(", ".join(f"{a} × {b}".replace("_", " ") for a, b in large.pairs)),
+        buckets=f"{large.buckets:,}",
+        rows=f"{large.rows:,}",
+        rows_trained=f"{large.rows_trained:,}",
+        rows_a_step=f"{large.rows_a_step:,}",
+        batch_size=f"{large.batch_size:,}",
+        large=draw_large(large),
         curves="\n".join(
             f"<h3>{html.escape(name)}</h3>\n{draw_curves(runs)}" for name, runs in curves.items()
         ),
@@ -145,6 +180,44 @@ def html_table(cells: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in cells
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def draw_large(large: LargeTables) -> str:
+    """A step's milliseconds on either side, and the rows it moves, as SVG."""
+    fused, stock = large.milliseconds
+    names = ("recops, LazyAdam", "stock Keras, Adam")
+    panels = (
+        ("milliseconds a step", (f"{fused:,.1f} ms  ({stock / fused:.1f}x)", f"{stock:,.1f} ms")),
+        ("rows moved a step", (f"{large.rows_a_step:,}", f"{large.rows:,}")),
+    )
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(10, 1.9), sharey=True, layout="constrained")
+        for axis, (title, texts), widths in zip(
+            axes, panels, (large.milliseconds, (large.rows_a_step, large.rows))
+        ):
+            axis.barh(names, widths, 0.6, color=COLORS[:2])
+            for place, (width, text) in enumerate(zip(widths, texts)):
+                _label(axis, width, place, text)
+            axis.set_title(title)
+            axis.grid(axis="y", visible=False)
+            # Room for the number behind the longest bar.
+            axis.set_xlim(0, 1.4 * max(widths))
+            axis.xaxis.set_major_formatter("{x:,.0f}")
+            axis.locator_params(axis="x", nbins=4)
+        axes[0].invert_yaxis()
+        return _svg(figure)
+
+
+def _label(axis: Any, width: float, place: float, text: str) -> None:
+    """A bar's number behind its end."""
+    axis.annotate(
+        text,
+        (width, place),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=10,
+    )
 
 
 def draw_curves(curves: Curves) -> str:
@@ -187,14 +260,7 @@ def draw_bars(rows: Sequence[Row]) -> str:
                 text = f"{times[stock]:.2f} ms"
                 if not stock:
                     text += f"  ({times[True] / times[False]:.1f}x)"
-                axis.annotate(
-                    text,
-                    (times[stock], place + shift),
-                    xytext=(5, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=10,
-                )
+                _label(axis, times[stock], place + shift, text)
         axis.set_yticks(range(len(cases)), cases)
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)

@@ -1,7 +1,8 @@
 """DeepFM in stock Keras layers: what one writes without recops, and writes well.
 
 The maths, initial distributions and penalties are those of `recops.models.DeepFM`; what differs is
-that each field has an embedding layer of its own. Only two formulas have no stock layer.
+that each field has an embedding layer of its own, or a lookup of its own in a common one. Only two
+formulas have no stock layer.
 """
 
 from __future__ import annotations
@@ -56,8 +57,13 @@ def StockDeepFM(
     dropout: float = 0.0,
     l2_embedding: float = 0.0,
     seed: int | None = None,
+    one_table: bool = False,
 ) -> Any:
-    """DeepFM with an input for each feature, keyed by its name; sequences are pooled."""
+    """DeepFM with an input for each feature, keyed by its name; sequences are pooled.
+
+    With `one_table` all features have rows of one embedding layer, which Adam is done with faster
+    where there are millions of them.
+    """
     numbers = random.Random(seed)
 
     def next_seed() -> int | None:
@@ -67,19 +73,29 @@ def StockDeepFM(
         glorot = keras.initializers.GlorotUniform(next_seed())
         return keras.layers.Dense(units, kernel_initializer=glorot, **options)
 
+    def table(rows: int, width: int, name: str) -> Any:
+        return keras.layers.Embedding(
+            rows,
+            width,
+            embeddings_initializer=keras.initializers.RandomUniform(seed=next_seed()),
+            embeddings_regularizer=keras.regularizers.L2(l2_embedding) if l2_embedding else None,
+            name=name,
+        )
+
     inputs = {feature.name: feature.input() for feature in features}
-    fields = []
+    sizes = [f.vocabulary_size + 1 for f in features if not isinstance(f, DenseFeature)]
+    width = next(f.embedding_dim for f in features if not isinstance(f, DenseFeature))
+    shared = table(sum(sizes), width, "embedding") if one_table else None
+    fields: list[Any] = []
     for feature in features:
         if isinstance(feature, DenseFeature):
             continue
         ids = inputs[feature.name]
-        embedded = keras.layers.Embedding(
-            feature.vocabulary_size + 1,
-            feature.embedding_dim,
-            embeddings_initializer=keras.initializers.RandomUniform(seed=next_seed()),
-            embeddings_regularizer=keras.regularizers.L2(l2_embedding) if l2_embedding else None,
-            name=f"embedding_{feature.name}",
-        )(ids)
+        if shared is not None:
+            embedded = shared(ids + sum(sizes[: len(fields)]))
+        else:
+            rows = feature.vocabulary_size + 1
+            embedded = table(rows, feature.embedding_dim, f"embedding_{feature.name}")(ids)
         if isinstance(feature, SequenceFeature):
             embedded = MaskedPooling(feature.combiner)(embedded, ids)
         fields.append(embedded)  # [B, D]

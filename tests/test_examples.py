@@ -23,7 +23,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 def _examples(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     yield
-    for name in ("demo", "demo_report", "stock_deepfm", "stock_dien"):
+    for name in ("crosses", "demo", "demo_report", "stock_deepfm", "stock_dien"):
         sys.modules.pop(name, None)
 
 
@@ -31,15 +31,20 @@ def _hidden(stock):
     return [layer for layer in stock.layers if layer.name.startswith("dense")]
 
 
-def _copy(ours, stock):
+def _copy(ours, stock, one_table):
     """Our weights into the stock model's layers."""
     embedding = ours.get_layer("embedding")
     table = embedding.get_weights()[0]
+    parts = {}
     for feature in FEATURES:
         if hasattr(feature, "vocabulary_size"):
             first = embedding._starts[feature.name]
-            rows = table[first : first + feature.vocabulary_size + 1]
-            stock.get_layer(f"embedding_{feature.name}").set_weights([rows])
+            parts[feature.name] = table[first : first + feature.vocabulary_size + 1]
+    if one_table:
+        stock.get_layer("embedding").set_weights([np.concatenate(list(parts.values()))])
+    else:
+        for name, rows in parts.items():
+            stock.get_layer(f"embedding_{name}").set_weights([rows])
     for name in ("linear", "deep"):
         stock.get_layer(name).set_weights(ours.get_layer(name).get_weights())
     hidden = _hidden(stock)
@@ -48,16 +53,19 @@ def _copy(ours, stock):
         layer.set_weights(values[2 * i : 2 * i + 2])
 
 
-def test_the_stock_deepfm_is_ours():
+@pytest.mark.parametrize("one_table", [False, True])
+def test_the_stock_deepfm_is_ours(one_table):
     from stock_deepfm import StockDeepFM
 
     batch, _ = data(64)
     batch["words"][:5] = 0
     ours = DeepFM(FEATURES, hidden_units=(16, 8), l2_embedding=1e-3, seed=1)
-    stock = StockDeepFM(FEATURES, hidden_units=(16, 8), l2_embedding=1e-3, seed=1)
+    stock = StockDeepFM(
+        FEATURES, hidden_units=(16, 8), l2_embedding=1e-3, seed=1, one_table=one_table
+    )
     batch = read_by(ours, batch)
     assert stock.count_params() == ours.count_params()
-    _copy(ours, stock)
+    _copy(ours, stock, one_table)
     np.testing.assert_allclose(
         stock.predict(batch, verbose=0), ours.predict(batch, verbose=0), atol=1e-6
     )
@@ -127,6 +135,40 @@ def test_both_start_from_the_same_distributions():
         assert spreads[0] == pytest.approx(spreads[1], rel=0.15)
 
 
+def _few_crosses(monkeypatch):
+    import crosses
+
+    monkeypatch.setattr(crosses, "PAIRS", (("user", "noise"), ("item", "words")))
+    monkeypatch.setattr(crosses, "BUCKETS", 1000)
+    return crosses
+
+
+def test_crosses_are_pairs_of_real_columns(monkeypatch):
+    crosses = _few_crosses(monkeypatch)
+    plain = dataset()
+    wide = crosses.crossed(plain)
+    assert [f.name for f in wide.features[-2:]] == ["user_x_noise", "item_x_words"]
+    assert {f.vocabulary_size for f in wide.features[-2:]} == {1000}
+    inputs = wide.train.inputs
+    assert inputs["item_x_words"].shape == inputs["words"].shape
+    for first, second in crosses.PAIRS:
+        buckets, b = inputs[f"{first}_x_{second}"], inputs[second]
+        a = np.broadcast_to(inputs[first].reshape(-1, *[1] * (b.ndim - 1)), b.shape)
+        real = (a != 0) & (b != 0)
+        assert not buckets[~real].any()
+        assert buckets[real].min() >= 1
+        assert buckets.max() <= 1000
+        # A pair has one bucket, and few pairs share one.
+        pairs = np.unique(np.stack([a[real], b[real], buckets[real]], 1), axis=0)
+        assert len(pairs) == len(np.unique(pairs[:, :2], axis=0))
+        assert len(np.unique(pairs[:, 2])) > 0.9 * len(pairs)
+    # The same in every process: what is served is hashed again.
+    assert crosses.cross(np.array([3, 0]), np.array([[4, 0], [4, 5]])).tolist() == [
+        [787, 0],
+        [0, 0],
+    ]
+
+
 def test_the_demo_trains_both_and_writes_a_page(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     import demo
@@ -138,23 +180,28 @@ def test_the_demo_trains_both_and_writes_a_page(tmp_path, monkeypatch, capsys):
             __version__, "",
         )  # fmt: skip
 
-    for name, settings in demo.TRAINING.items():
+    _few_crosses(monkeypatch)
+    for name, pair in demo.TRAINED.items():
         # One batch an epoch: every other size would be compiled too.
-        monkeypatch.setitem(demo.TRAINING, name, replace(settings, batch_size=1600))
+        settings = replace(pair.settings, batch_size=1600)
+        monkeypatch.setitem(demo.TRAINED, name, replace(pair, settings=settings))
     monkeypatch.setattr(demo, "movielens_100k", dataset)
     monkeypatch.setattr(
         demo, "time_ops", lambda *_: [row("xla", 2.0), row("stock.pairs", 5.0), row("reference", 1)]
     )
     options = ["--out", str(tmp_path), "--seeds", "2", "--epochs", "2", "--dien-epochs", "1"]
-    assert demo.main(options) == 0
+    assert demo.main([*options, "--crossed-epochs", "1"]) == 0
     said = capsys.readouterr().out
-    for name in ("DeepFM", "DIEN"):
+    for name in ("DeepFM", "DIEN", "Crossed DeepFM"):
         for words in ("of recops layers", "of stock Keras layers"):
             assert f"\n{name} {words}" in said
     assert re.search(r"backend (cpp|xla) \(asked for: auto\)", said)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 5
+    # The rows of the tables are on the page: 12 + 12 + 5 + 6 ids and two crosses, each with a 0.
+    assert "2,041 rows" in page
+    assert "user × noise, item × words" in page
     assert "&lt;CPU&gt;" in page
     assert not re.findall(r"<(?:img|script|link)|(?:src|href)=\"http|\$[a-z_]+", page)
 
