@@ -67,8 +67,10 @@ class Compared:
 def compared(rows: Sequence[Row]) -> list[Compared]:
     """Every case of which ours and a stock form were timed, in the order of the rows."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
+    # An optimizer's step has no way back.
+    both_ways = {row["op"] for row in rows if row["mode"] == MODE}
     for row in rows:
-        if row["mode"] == MODE:
+        if row["mode"] == MODE or row["op"] not in both_ways:
             groups.setdefault((row["op"], row["case"], row["dtype"]), []).append(row)
     cases = []
     for (op, case, dtype), group in groups.items():
@@ -96,15 +98,23 @@ def table(rows: Sequence[Row]) -> str:
             f"| {case.over('xla') if ours['provider'] == 'cpp' else ''} "
             f"| {case.over('stock.gathers')} | {ours['floor_ratio']:.1f} |"
         )
-    kept = rows[0]
     lines += [
         "",
-        f"{kept['device']}, {kept['threads']} threads, TensorFlow {kept['tf']}, Keras "
-        f"{kept['keras']}. Each side in the faster of graph and jit; over xla: our fused XLA path; "
+        f"{_where(rows)} Each side in the faster of graph and jit; over xla: our fused XLA path; "
         f"over gathers: the form of two gathers over the pairs. The floor is the machine's matmul "
-        f"or copy rate.",
+        f"or copy rate. `row_update` is one step, which has no way back.",
     ]
     return "\n".join(lines)
+
+
+def _where(rows: Sequence[Row]) -> str:
+    """On what the rows were timed: the ops of one run are those of one machine."""
+    machines: dict[str, dict[str, None]] = {}
+    for row in rows:
+        said = f"{row['device']}, {row['threads']} threads, TensorFlow {row['tf']}, Keras "
+        machines.setdefault(said + row["keras"], {})[f"`{row['op']}`"] = None
+    first, *others = machines.items()
+    return f"{first[0]}." + "".join(f" {', '.join(ops)}: {where}." for where, ops in others)
 
 
 def chart(rows: Sequence[Row]) -> Figure:

@@ -79,8 +79,9 @@ tf::Status InferShapes(const Op& op, tf::shape_inference::InferenceContext* c) {
   return tf::Status();
 }
 
-// Makes a locked variable's buffer its own, to be written in place; from then on who reads the whole
-// of it gets a copy, as after TensorFlow's own scatters.
+// Makes a locked variable's buffer its own, to be written in place: who still holds it, having read
+// the whole variable, keeps what was there. Later reads share it again: under a lock that nobody
+// shares, there is no need to have them copy, as TensorFlow's own scatters do.
 void Own(tf::OpKernelContext* c, tf::Var* variable) {
   tf::Tensor* tensor = variable->tensor();
   if (!tensor->RefCountIsOne()) {
@@ -90,7 +91,6 @@ void Own(tf::OpKernelContext* c, tf::Var* variable) {
     std::memcpy(copy.data(), tensor->data(), tensor->TotalBytes());
     *tensor = copy;
   }
-  variable->copy_on_read_mode.store(true);
 }
 
 class NativeOp : public tf::OpKernel {

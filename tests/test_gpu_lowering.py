@@ -268,3 +268,27 @@ class TestCompiledRows:
                 if other["case"] == ours["case"]:
                     assert ours["kernels"] + ours["copies"] <= other["kernels"] + other["copies"]
                     assert ours["temporary_bytes"] <= other["temporary_bytes"]
+
+
+@pytest.mark.parametrize("rule", ["adam", "adagrad", "rowwise_adagrad", "ftrl"])
+def test_a_row_sparse_step_lowers_with_sizes_of_the_batch(rule: str) -> None:
+    rows, batch, dim = 12_345, 23, 7
+    case = {"rule": rule, "learning_rate": 0.1, "backend": "xla"}
+    row_slots = rule == "rowwise_adagrad"
+    shapes = [[rows] if row_slots else [rows, dim]] * (1 if "adagrad" in rule else 2)
+
+    def step(table: tf.Tensor, slots: list[tf.Tensor], ids: tf.Tensor, values: tf.Tensor) -> Any:
+        return ops.row_update(table, slots, ids, values, **case)
+
+    state = [tf.zeros(shape) for shape in shapes]
+    batch_of = [tf.zeros([batch], tf.int32), tf.zeros([batch, dim])]
+    hlo = lower(step, [tf.zeros([rows, dim]), state, *batch_of])
+    assert not HOST.search(hlo)
+    assert "custom-call" not in hlo
+    made = [line for line in hlo.splitlines() if re.search(rf"= f32\[{rows}[,\]]", line)]
+    # Of the table's size there are the variables, and what the scatters make of them.
+    assert made
+    assert {re.search(r"\] ?[{}0-9,]* (\S+?)\(", line)[1] for line in made} <= {
+        "parameter", "reshape", "scatter",
+    }  # fmt: skip
+    assert f"f32[{batch},{dim}]" in hlo
