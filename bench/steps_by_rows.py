@@ -45,7 +45,7 @@ LINES = (
     ("FuxiCTR, Adam", "#9a9a9a", "FuxiCTR", "adam"),
     ("PyTorch, SparseAdam", "#4f8f4f", "PyTorch", "sparse_adam"),
 )
-# Of these every point has its number, below the line or above it.
+# Of these every point has its number, below the line or above it; the last stands with the name.
 NUMBERED = {"recops": (-13, "top"), "stock": (9, "bottom")}
 
 
@@ -104,7 +104,7 @@ def chart(models: Sequence[Row], peers: Sequence[Row]) -> Figure:
         mine = side == "recops"
         axes.plot(x, y, "o-", color=colour, linewidth=3 if mine else 1.6, markersize=5)
         shift, align = NUMBERED.get(side, (None, None))
-        for at, ms in zip(x, y) if shift is not None else ():
+        for at, ms in zip(x[:-1], y) if shift is not None else ():
             axes.annotate(
                 number(ms), (at, ms), (0, shift), textcoords="offset points", ha="center",
                 va=align, color=colour, fontsize=9, fontweight="bold" if mine else None,
@@ -172,8 +172,8 @@ def table(models: Sequence[Row]) -> str:
     kept = rows[0]
     text += [
         "",
-        f"Milliseconds a step, graph / jit. {kept['device']}, {kept['threads']} threads, TensorFlow "
-        f"{kept['tf']}, Keras {kept['keras']}.",
+        f"Milliseconds a step, graph / jit. {kept['device']}, {kept['threads']} threads, "
+        f"TensorFlow {kept['tf']}, Keras {kept['keras']}.",
     ]
     if beside := _beside(rows):
         text[-1] += f" {beside}"

@@ -134,9 +134,7 @@ CASES: dict[str, Case] = {
     "DIN": Case(histories, models.DIN, StockDIN),
     "DIEN": Case(histories, models.DIEN, StockDIEN),
     "AutoInt": Case(criteo_shape, models.AutoInt, StockAutoInt),
-    "NeuralCF": Case(
-        lambda: histories(4096, task="ranking"), models.NeuralCF, StockNeuralCF
-    ),
+    "NeuralCF": Case(lambda: histories(4096, task="ranking"), models.NeuralCF, StockNeuralCF),
     "LSPLM": Case(criteo_shape, models.LSPLM, StockLSPLM),
     "YoutubeDNNRetrieval": Case(
         lambda: histories(task="retrieval"),

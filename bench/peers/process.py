@@ -19,9 +19,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-DEEPCTR, FUXICTR = (
-    ROOT / name / "bin" / "python" for name in (".venv-peers", ".venv-fuxictr")
-)
+DEEPCTR, FUXICTR = (ROOT / name / "bin" / "python" for name in (".venv-peers", ".venv-fuxictr"))
 
 
 @contextmanager

@@ -35,9 +35,7 @@ class FuxiDeepFM(BaseModel):
         super().__init__(known, metrics=["AUC"], model_root="", verbose=0)
         self.embedding_layer = FeatureEmbedding(known, dim)
         self.fm = FactorizationMachine(known)
-        self.mlp = MLP_Block(
-            input_dim=known.sum_emb_out_dim(), output_dim=1, hidden_units=hidden
-        )
+        self.mlp = MLP_Block(input_dim=known.sum_emb_out_dim(), output_dim=1, hidden_units=hidden)
         self.compile("adam", "binary_crossentropy", 1e-3)
         self.reset_parameters()
         # As its `fit` sets it.
@@ -127,9 +125,7 @@ def main(source: str) -> None:
     torch.set_num_threads(asked["threads"])
     labels = torch.from_numpy(arrays.pop("labels"))
     inputs = {name: torch.from_numpy(values.astype("int64")) for name, values in arrays.items()}
-    built = [
-        STEPS[asked["model"]](asked, inputs, labels, compiled) for compiled in asked["forms"]
-    ]
+    built = [STEPS[asked["model"]](asked, inputs, labels, compiled) for compiled in asked["forms"]]
     say(
         parameters=sum(weight.numel() for weight in built[0][1].parameters()),
         library=fuxictr.__version__ if asked["model"] == "fuxictr" else torch.__version__,

@@ -103,9 +103,10 @@ def peer(
     # As it comes: whether to compile is left to Keras.
     asked = {"model": model, "options": options, "forms": [("Adam", None)]}
     asked["features"] = to_config(features)
-    with stepping(
-        f"{PEER}: {name}", PYTHON, "step_deepctr.py", asked, inputs, labels
-    ) as (step, said):
+    with stepping(f"{PEER}: {name}", PYTHON, "step_deepctr.py", asked, inputs, labels) as (
+        step,
+        said,
+    ):
         yield lambda: step(0), said
 
 
