@@ -8,6 +8,7 @@ with the number of one of the forms that were asked for, the loss of a step of i
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +41,10 @@ def stepping(
         np.savez(source, asked=np.array(json.dumps(asked)), labels=labels, **inputs)
         command = [str(python), str(HERE / script), str(source)]
         log = Path(folder) / "log"
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        # PyTorch's threads would otherwise spin through the next one's turn, some 10 ms; within a
+        # step this is enough.
+        pipes["env"] = {**os.environ, "GOMP_SPINCOUNT": "10000"}
         with log.open("w") as said, subprocess.Popen(command, stderr=said, **pipes) as process:
 
             def answer() -> dict[str, Any]:
