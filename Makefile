@@ -11,8 +11,7 @@ GPU_BUILD := build/gpu
 JAX := jax[cuda13-local]>=0.10,<0.13
 JAX_RUN := jax[cuda13]>=0.10,<0.13
 
-# DeepCTR needs the Keras of TensorFlow 2.15, which wants Python 3.9 to 3.11.
-PEERS_PYTHON ?= python3.11
+# DeepCTR, on the TensorFlow of recops.
 PEERS_VENV := .venv-peers
 # FuxiCTR is of PyTorch, and takes any Python from 3.10.
 FUXICTR_VENV := .venv-fuxictr
@@ -88,9 +87,9 @@ $(GPU_VENV)/.installed: Makefile
 	touch $@
 
 $(PEERS_VENV)/.installed: Makefile
-	$(PEERS_PYTHON) -m venv $(PEERS_VENV)
+	$(PYTHON) -m venv $(PEERS_VENV)
 	$(PEERS_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(PEERS_VENV)/bin/python -m pip install --quiet "deepctr==0.9.4" "tensorflow-cpu==2.15.*" scikit-learn
+	$(PEERS_VENV)/bin/python -m pip install --quiet "deepctr==0.9.4" "tensorflow-cpu==2.21.*" scikit-learn
 	touch $@
 
 # PyTorch first: FuxiCTR imports it and does not ask for it.

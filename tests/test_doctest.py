@@ -20,7 +20,7 @@ MODULES = [
     for info in pkgutil.walk_packages(recops.__path__, "recops.")
     if not info.name.endswith("__main__")
 ]
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -163,9 +163,11 @@ def test_what_is_of_a_paper_says_so(package: types.ModuleType, name: str, value:
         assert re.search(r"\b(19|20)\d\d\b", _sections(value).get("Source", ""))
 
 
-def test_readme_examples() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+@pytest.mark.parametrize("name", ["README.md", "docs/embeddings.md"])
+def test_examples_in_documents(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
     assert blocks
     scope: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, str(README), "exec"), scope)
+        exec(compile(block, name, "exec"), scope)

@@ -1,7 +1,7 @@
 """Train steps of whole models beside stock Keras layers, into bench/results/models.jsonl.
 
-    python bench/models/run.py [MODEL ...] [--seconds S]  # measure, then write the README's table
-    python bench/models/run.py --table                    # the table alone
+    python bench/models/run.py [CASE ...] [--seconds S]  # measure, then write what shows the rows
+    python bench/models/run.py --table                   # README, picture and documents alone
 
 DIN and DIEN step on 1024 real rows of MovieLens-100K with histories of up to 50 clicks; AutoInt on
 4096 rows of Criteo's shape (26 ids of 10,000 values each, 13 numbers), drawn at random, as time
@@ -9,158 +9,188 @@ does not depend on values, and so does LSPLM. NeuralCF steps on 4096 ratings of 
 YoutubeDNNRetrieval on 1024 next items, with 100 sampled ones. Adam, float32, each model in a graph
 and under jit_compile, all in turns; the sampler of stock YoutubeDNN has no XLA kernel, so that one
 is in a graph alone.
+
+DeepFM-1k, -100k and -1M have 26 fields of so many ids, embeddings of width 16, hidden layers of
+256, 128 and 64 and 4096 rows of ids drawn uniformly; ours step with each optimizer, stock Keras
+with Adam, and no penalty reads a table. DIN-100k and DIEN-100k have 100,000 items and 1024 full
+histories of 50 drawn uniformly. With a million ids a field each form stands alone in memory (Adam
+needs 12 GB) and takes turns with LazyAdam on DeepFM-1k.
+
+A case's rows are kept as soon as they are there. DeepFM-1k takes about three minutes, DeepFM-100k
+four, DeepFM-1M ten, every other case one to two.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+HERE = Path(__file__).resolve().parent
+sys.path += [str(HERE.parents[1] / "examples"), str(HERE), str(HERE.parent)]
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT.parent / "examples"), str(Path(__file__).resolve().parent)]
-
+import psutil
+import steps_by_rows
 import tensorflow as tf
-from stock import StockAutoInt, StockDIN
-from stock_dien import StockDIEN
-from stock_recall import StockLSPLM, StockNeuralCF, StockYoutubeDNN
+from model_cases import CASES, OPTIMIZERS, TABLES_HELD, Batch, Case
 
-from recops import losses, models, profiling
+from recops import profiling
 from recops._core import compat
-from recops.data import movielens_100k
-from recops.features import DenseFeature, SparseFeature
+from recops.features import SparseFeature
 from recops.profiling import op_bench
-from recops.training import sized
 from recops.version import __version__
 
-ROWS = ROOT / "results" / "models.jsonl"
-README = ROOT.parent / "README.md"
+ROWS = steps_by_rows.MODELS
 BEGIN, END = "<!-- steps -->", "<!-- /steps -->"
-keras = compat.keras
-_Batch = tuple[list[Any], dict[str, np.ndarray], np.ndarray]
+Form = tuple[str, str, str]  # side, optimizer, graph or jit
 
 
-def histories(rows: int = 1024, dim: int = 16, task: str = "sequence") -> _Batch:
-    """Features, inputs and labels of the first rows of MovieLens in the order of an epoch."""
-    data = movielens_100k(task)
-    picked = data.train.order(seed=0, epoch=0)[:rows]
-    inputs = {name: values[picked] for name, values in data.train.inputs.items()}
-    return sized(data, dim), inputs, data.train.labels[picked]
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a later measurement of the same takes the place of."""
+    return row["case"], row["side"], row["optimizer"], row["compiled"]
 
 
-def criteo_shape(rows: int = 4096, dim: int = 16) -> _Batch:
-    """Features, inputs and labels of Criteo's shape."""
-    rng = np.random.default_rng(0)
-    sparse = [SparseFeature(f"c{i}", 10_000, dim) for i in range(26)]
-    dense = [DenseFeature(f"i{i}") for i in range(13)]
-    inputs: dict[str, np.ndarray] = {
-        f.name: rng.integers(1, 10_001, rows).astype("int32") for f in sparse
-    }
-    inputs |= {f.name: rng.random((rows, 1)).astype("float32") for f in dense}
-    return [*sparse, *dense], inputs, rng.integers(0, 2, (rows, 1)).astype("float32")
+def forms(case: Case) -> list[Form]:
+    """Everything that is timed of a case."""
+    pairs = [*(("recops", name) for name in case.optimizers), ("stock", "adam")]
+    return [
+        (side, name, compiled)
+        for side, name in pairs
+        for compiled in (("graph",) if side in case.graph_alone else ("graph", "jit"))
+    ]
 
 
-CASES: dict[str, tuple[Callable[[], _Batch], Callable[..., Any], Callable[..., Any]]] = {
-    "DIN": (histories, models.DIN, StockDIN),
-    "DIEN": (histories, models.DIEN, StockDIEN),
-    "AutoInt": (criteo_shape, models.AutoInt, StockAutoInt),
-    "NeuralCF": (lambda: histories(4096, task="ranking"), models.NeuralCF, StockNeuralCF),
-    "LSPLM": (criteo_shape, models.LSPLM, StockLSPLM),
-    "YoutubeDNNRetrieval": (
-        lambda: histories(task="retrieval"),
-        models.YoutubeDNNRetrieval,
-        StockYoutubeDNN,
-    ),
-}
-# The output of these is their loss.
-_OWN_LOSS = {"YoutubeDNNRetrieval"}
-_GRAPH_ALONE = {("YoutubeDNNRetrieval", "stock")}
+def stepping(case: Case, form: Form, batch: Batch) -> tuple[Callable[[], Any], int]:
+    """A step of one form, and the model's parameters."""
+    side, optimizer, compiled = form
+    features, inputs, labels = batch
+    model = (case.ours if side == "recops" else case.stock)(features)
+    model.compile(OPTIMIZERS[optimizer](1e-3), case.loss, jit_compile=compiled == "jit")
+    taken = {name: tf.constant(inputs[name]) for name in model.input}
+    target = tf.constant(labels)
+    return lambda: model.train_on_batch(taken, target), model.count_params()
 
 
-def measure(name: str, seconds: float) -> list[dict[str, Any]]:
-    """A row for each side in a graph and under jit."""
-    make, ours, stock = CASES[name]
-    features, inputs, labels = make()
+def measure(name: str, seconds: float) -> Iterator[list[dict[str, Any]]]:
+    """Rows of a case: of all forms in turns at once, or of one after the other beside another."""
+    case = CASES[name]
+    if case.beside is None:
+        yield _timed(name, forms(case), None, seconds)
+        return
+    for form in forms(case):
+        needed, free = _bytes(case, form), psutil.virtual_memory().available
+        if needed > free:
+            print(
+                f"{name} {'/'.join(form)} left out: it needs about {needed / 2**30:.0f} GiB and "
+                f"{free / 2**30:.0f} are free",
+                flush=True,
+            )
+            continue
+        yield _timed(name, [form], ("recops", "lazy_adam", form[2]), seconds)
+        compat.keras.backend.clear_session()
+        gc.collect()
+
+
+def _timed(
+    name: str, wanted: Sequence[Form], reference: Form | None, seconds: float
+) -> list[dict[str, Any]]:
+    case = CASES[name]
+    batch = case.make()
     steps, sizes = {}, {}
-    for side, build in (("recops", ours), ("stock", stock)):
-        for jit in (False,) if (name, side) in _GRAPH_ALONE else (False, True):
-            model = build(features)
-            loss = losses.identity if name in _OWN_LOSS else "binary_crossentropy"
-            model.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=jit)
-            taken = {key: tf.constant(inputs[key]) for key in model.input}
-            steps[side, "jit" if jit else "graph"] = _step(model, taken, tf.constant(labels))
-            sizes[side] = model.count_params()
-    timed = profiling.interleave(
-        {"/".join(key): step for key, step in steps.items()}, seconds=seconds
-    )
+    for form in wanted:
+        print(f"{name}: {'/'.join(form)}", flush=True)
+        steps[form], sizes[form] = stepping(case, form, batch)
+    if reference is not None:
+        small = CASES[case.beside]
+        steps["reference"], _ = stepping(small, reference, small.make())
+    timed = profiling.interleave(steps, seconds=seconds)
     return [
         {
-            "model": name,
-            "side": side,
-            "compiled": compiled,
-            "rows": len(labels),
-            "parameters": sizes[side],
-            "median_ms": timed[f"{side}/{compiled}"].median_ms,
-            "p20_ms": timed[f"{side}/{compiled}"].p20_ms,
-            "p80_ms": timed[f"{side}/{compiled}"].p80_ms,
+            "model": name.split("-")[0],
+            "case": name,
+            "ids": case.ids,
+            "side": form[0],
+            "optimizer": form[1],
+            "compiled": form[2],
+            "rows": len(batch[2]),
+            "parameters": sizes[form],
+            "median_ms": timed[form].median_ms,
+            "p20_ms": timed[form].p20_ms,
+            "p80_ms": timed[form].p80_ms,
+            "rounds": timed[form].rounds,
+            # LazyAdam on the small tables, in turns with this row.
+            "reference_ms": None if reference is None else timed["reference"].median_ms,
             "device": op_bench.device(),
             "threads": profiling.threads(),
             "tf": tf.__version__,
             "keras": compat.KERAS_VERSION,
             "recops": __version__,
         }
-        for side, compiled in steps
+        for form in wanted
     ]
 
 
-def _step(model: Any, inputs: dict[str, Any], labels: Any) -> Callable[[], Any]:
-    return lambda: model.train_on_batch(inputs, labels)
+def _bytes(case: Case, form: Form) -> int:
+    """About what a form holds while it steps."""
+    features = [f for f in case.make()[0] if isinstance(f, SparseFeature)]
+    table = sum(4 * (f.vocabulary_size + 1) * f.embedding_dim for f in features)
+    return TABLES_HELD[form[1]] * table + 2**30
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
-    """A line a model: each side's better form, and how many times faster ours is."""
+    """A line a case: each side's better form, and how many times faster ours is."""
     lines = ["| model | rows | recops ms | stock Keras ms | speed-up |", "|---|---|---|---|---|"]
-    for name in dict.fromkeys(row["model"] for row in rows):
-        mine, theirs = (
-            min(
-                (r for r in rows if r["model"] == name and r["side"] == side),
-                key=lambda row: row["median_ms"],
+    for name in dict.fromkeys(row["case"] for row in rows):
+        found = [row for row in rows if row["case"] == name]
+        lazy = [row for row in found if row["optimizer"] == "lazy_adam"]
+        mine = steps_by_rows.best(lazy or [row for row in found if row["side"] == "recops"])
+        theirs = steps_by_rows.best([row for row in found if row["side"] == "stock"])
+        if mine and theirs:
+            lines.append(
+                f"| {_title(mine)} | {mine['rows']} | {mine['median_ms']:.1f} ({mine['compiled']}) "
+                f"| {theirs['median_ms']:.1f} ({theirs['compiled']}) "
+                f"| {theirs['median_ms'] / mine['median_ms']:.2f}x |"
             )
-            for side in ("recops", "stock")
-        )
-        lines.append(
-            f"| {name} | {mine['rows']} | {mine['median_ms']:.1f} ({mine['compiled']}) "
-            f"| {theirs['median_ms']:.1f} ({theirs['compiled']}) "
-            f"| {theirs['median_ms'] / mine['median_ms']:.2f}x |"
-        )
     return "\n".join(lines)
 
 
+def _title(row: dict[str, Any]) -> str:
+    if row["ids"] is None:
+        return row["model"]
+    of = "ids a field" if row["model"] == "DeepFM" else "items"
+    return f"{row['model']}, {row['ids']:,} {of}, LazyAdam"
+
+
 def main() -> None:
-    """Measure, keep the rows of the models that were measured, print the table."""
+    """Measure, keep the rows of what was measured, write what shows them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", help="names of models; all by default")
-    parser.add_argument("--table", action="store_true", help="only write the table")
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("cases", nargs="*", help="names of cases; all by default")
+    parser.add_argument("--table", action="store_true", help="only write what shows the rows")
+    parser.add_argument("--seconds", type=float, default=10, help="of rounds in turns (10)")
     options = parser.parse_args()
-    unknown = [name for name in options.models if name not in CASES]
+    unknown = [name for name in options.cases if name not in CASES]
     if unknown:
-        parser.error(f"expected models among {', '.join(CASES)}, got {', '.join(unknown)}")
-    wanted = [] if options.table else options.models or list(CASES)
-    before = [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
-    kept = [row for row in before if row["model"] not in wanted]
+        parser.error(f"expected cases among {', '.join(CASES)}, got {', '.join(unknown)}")
+    wanted = [] if options.table else options.cases or list(CASES)
+    rows = {key(row): row for row in steps_by_rows.read(ROWS)}
     for name in wanted:
-        found = measure(name, options.seconds)
-        print(summary(found), flush=True)
-        kept += found
-        ROWS.write_text("".join(json.dumps(row) + "\n" for row in kept))
-    before, rest = README.read_text().split(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{summary(kept)}\n{END}{rest.split(END)[1]}")
+        for found in measure(name, options.seconds):
+            rows |= {key(row): row for row in found}
+            ROWS.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
+            for row in found:
+                print(
+                    f"{name} {row['side']} {row['optimizer']} {row['compiled']}: "
+                    f"{row['median_ms']:.1f} ms ({row['p20_ms']:.1f} to {row['p80_ms']:.1f})",
+                    flush=True,
+                )
+    kept = list(rows.values())
+    print(summary(kept))
+    steps_by_rows.put(steps_by_rows.README, BEGIN, END, summary(kept))
+    steps_by_rows.write()
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from process import DEEPCTR as PYTHON
+from process import ROOT, stepping
 
 from recops import models, profiling
 from recops._core import compat, dispatch
@@ -31,10 +31,7 @@ from recops.features import SparseFeature, to_config
 from recops.profiling import op_bench
 from recops.version import __version__
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-PYTHON = ROOT / ".venv-peers" / "bin" / "python"
-ROWS = HERE.parent / "results" / "peers.jsonl"
+ROWS = ROOT / "bench" / "results" / "peers.jsonl"
 DOC = ROOT / "docs" / "peers.md"
 BEGIN, END = "<!-- peers -->", "<!-- /peers -->"
 OURS, MIXED, PEER = "recops", "recops mixed_bfloat16", "DeepCTR 0.9.4"
@@ -103,32 +100,19 @@ def peer(
 ) -> Iterator[tuple[Callable[[], Any], dict[str, Any]]]:
     """A step of the peer's model in its own process, and what it says of itself."""
     model, options, _ = CASES[name]
-    asked = {"model": model, "options": options, "features": to_config(features)}
-    with tempfile.TemporaryDirectory(prefix="recops-") as folder:
-        source = Path(folder) / "batch.npz"
-        np.savez(source, asked=np.array(json.dumps(asked)), labels=labels, **inputs)
-        command = [str(PYTHON), str(HERE / "step_deepctr.py"), str(source)]
-        log = Path(folder) / "log"
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        with log.open("w") as said, subprocess.Popen(command, stderr=said, **pipes) as process:
+    # As it comes: whether to compile is left to Keras.
+    asked = {"model": model, "options": options, "forms": [("Adam", None)]}
+    asked["features"] = to_config(features)
+    with stepping(f"{PEER}: {name}", PYTHON, "step_deepctr.py", asked, inputs, labels) as (
+        step,
+        said,
+    ):
+        yield lambda: step(0), said
 
-            def answer() -> dict[str, Any]:
-                # Libraries print as well.
-                for line in process.stdout:
-                    if line.startswith("{"):
-                        return json.loads(line)
-                raise RuntimeError(f"{PEER}: {name} ended\n{log.read_text()[-2000:]}")
 
-            def step() -> float:
-                process.stdin.write("step\n")
-                process.stdin.flush()
-                return answer()["loss"]
-
-            try:
-                yield step, answer()
-            finally:
-                process.stdin.close()
-                process.wait(timeout=60)
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a later measurement of the same takes the place of; the sizes are of tables.py."""
+    return tuple(row.get(part) for part in ("model", "side", "ids", "optimizer", "compiled"))
 
 
 def measure(name: str, seconds: float) -> list[dict[str, Any]]:
@@ -164,6 +148,7 @@ def measure(name: str, seconds: float) -> list[dict[str, Any]]:
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
     """A line a model: milliseconds of a step, and how many times faster ours are."""
+    rows = [row for row in rows if not row.get("ids")]
     lines = [
         f"| model | {OURS} ms | mixed_bfloat16 ms | {PEER} ms | speed-up | of mixed_bfloat16 |",
         "|---|---|---|---|---|---|",
@@ -201,11 +186,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     path = options.rows
     before = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    rows = {(row["model"], row["side"]): row for row in before}
+    rows = {key(row): row for row in before}
     for name in wanted:
         found = measure(name, options.seconds)
         print(summary(found), flush=True)
-        rows |= {(row["model"], row["side"]): row for row in found}
+        rows |= {key(row): row for row in found}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
     text, rest = options.doc.read_text().split(BEGIN)
