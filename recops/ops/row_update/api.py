@@ -156,7 +156,7 @@ def row_sums(ids: Any, values: Any, *, backend: str = "auto") -> tf.Tensor:
     Raises: ValueError for a wrong rank or dtype; BackendError when a named backend cannot run.
 
     Numerics: sums in float32 at least, with `cpp` in the order of the batch. Cost: a sort of the
-    ids, and the values read and written once; `reference` compares all pairs of ids.
+    ids, and the values read and written once.
 
     Source: the merging of slices in the optimizers of Keras 2.15, 2023.
 

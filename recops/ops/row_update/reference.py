@@ -38,13 +38,13 @@ def row_update(
 
 
 def row_sums(ids: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    # At the first place of each id; its other places are no id's first one and stay zero.
     count = tf.shape(ids)[0]
-    same = ids[:, None] == ids[None]  # [N, N]
-    first = tf.reduce_min(tf.where(same, tf.range(count), count), axis=1)
     (wide,) = widened(values)
-    sums = tf.math.unsorted_segment_sum(wide, first, count)
-    return tf.cast(sums, values.dtype)
+    # How many ids are smaller: the same number for equal ids, and for them alone.
+    group = tf.searchsorted(tf.sort(ids), ids)
+    first = tf.gather(tf.math.unsorted_segment_min(tf.range(count), group, count), group)
+    sums = tf.gather(tf.math.unsorted_segment_sum(wide, group, count), group)
+    return tf.cast(tf.where(_like(first == tf.range(count), sums), sums, 0), values.dtype)
 
 
 def known_rows(op: str, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
