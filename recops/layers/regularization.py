@@ -1,15 +1,65 @@
-"""Regularization of embeddings by what a batch holds (DIN)."""
+"""Regularization of embeddings by what a batch holds: its rows alone, each once (DIN)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from recops import ops
 from recops._core import checks, compat
 from recops._core.numerics import widened
 from recops.layers.base import OpLayer, positive
+
+REGULARIZED_ROWS = ("all", "batch")
+# Rows that a batch looks up, where they are to be penalised, and what was found: [...], [...],
+# [..., D].
+UsedRows = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+def penalty_of_rows(regularizer: Any, used: Sequence[UsedRows], backend: str) -> tf.Tensor:
+    """Penalty of the rows of one table that a batch looks up, each once.
+
+        penalty = sum_r regularizer(w_r)      over the distinct rows r of the batch
+
+    In these rows the gradient is that of the penalty of the whole table, and no other row has one.
+    So a row is held back in the steps that use it, as much against its gradient from the data as by
+    the whole table's penalty in the same step, and not in between. Over an epoch of S steps a row
+    that n of them use is held back n times, not S: those in nearly all batches as by the whole
+    table's penalty, and rare ones less. The number of places of an id in a batch does not count.
+
+    Args:
+      regularizer: a sum over elements or rows that gives 0 for 0, as L1, L2 and L1L2 of Keras.
+      used: rows, which of them are penalised, and their values, lookup by lookup. All places of a
+        row have one value; a row is penalised everywhere or nowhere.
+      backend: of `recops.ops.row_sums`.
+
+    Cost: the rows used, not the table: a grouping of the ids, two passes over the values.
+    """
+    first = _first_places([rows for rows, _, _ in used], backend)
+    return tf.add_n(
+        [
+            regularizer(tf.where((here & kept)[..., None], *_or_zero(values)))
+            for here, (_, kept, values) in zip(first, used)
+        ]
+    )
+
+
+def _or_zero(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    (wide,) = widened(values)
+    return wide, tf.zeros([], wide.dtype)
+
+
+def _first_places(parts: Sequence[tf.Tensor], backend: str) -> list[tf.Tensor]:
+    """Where a row comes first in all parts together, in their shapes."""
+    flat = [tf.cast(tf.reshape(rows, [-1]), tf.int64) for rows in parts]
+    joined = flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
+    # A row's sum stands in its first place, and zero in the others.
+    counted = ops.row_sums(joined, tf.ones([tf.shape(joined)[0], 1]), backend=backend)
+    first = tf.split(counted[:, 0] > 0, [tf.shape(rows)[0] for rows in flat])
+    return [tf.reshape(here, tf.shape(rows)) for here, rows in zip(first, parts)]
 
 
 @compat.serializable
@@ -26,8 +76,9 @@ class BatchAwareL2(OpLayer):
       vocabulary_size: number of real ids V; ids run 0..V.
       l2: weight of the penalty.
       counts: n, [V + 1] numbers of 0 or more; None: call `adapt` with the ids of the training data
-        before the first step. An id that was never counted is taken as counted once.
-      backend: taken by all layers of recops; no op runs in this one.
+        before the first step. An id that was never counted is taken as counted once. They are a
+        weight, which is saved with the others.
+      backend: which backend groups the ids; None leaves the choice to recops.
 
     Defaults: l2=0.01.
 
@@ -36,7 +87,7 @@ class BatchAwareL2(OpLayer):
 
     Raises: ValueError for wrong shapes or counts, or a call before the counts are known.
 
-    Cost: two passes over the embeddings and one number a row of the table.
+    Cost: a grouping of the ids and two passes over the embeddings, whatever the table.
 
     Source: Zhou et al., Deep Interest Network, KDD 2018, section 5.1, eq. 6.
 
@@ -62,7 +113,29 @@ class BatchAwareL2(OpLayer):
         positive(self, vocabulary_size=vocabulary_size)
         self.vocabulary_size = vocabulary_size
         self.l2 = l2
-        self.counts = None if counts is None else self._checked(np.asarray(counts))
+        self._given = None if counts is None else self._checked(np.asarray(counts))
+        self._weight: Any = None
+
+    @property
+    def counts(self) -> np.ndarray | None:
+        """n, [V + 1], or None as long as they are not known."""
+        if self._weight is None:
+            return self._given
+        return compat.as_tensor(self._weight).numpy()
+
+    def build(self, ids_shape: Any = None, embeddings_shape: Any = None) -> None:
+        if self._given is None:
+            raise ValueError("BatchAwareL2: give counts, or call adapt(ids of the training data)")
+        given = self._given
+        self._weight = compat.add_table(
+            self,
+            name="counts",
+            shape=(self.vocabulary_size + 1,),
+            dtype="float32",
+            initializer=lambda shape, dtype=None, **_: tf.constant(given, dtype or tf.float32),
+            trainable=False,
+        )
+        self.built = True
 
     def _checked(self, counts: np.ndarray) -> np.ndarray:
         rows = self.vocabulary_size + 1
@@ -82,14 +155,14 @@ class BatchAwareL2(OpLayer):
                 f"from {flat.min(initial=0)} to {flat.max(initial=0)}"
             )
         found = np.bincount(flat, minlength=self.vocabulary_size + 1)
-        self.counts = found if self.counts is None else self.counts + found
+        self._given = found if self.counts is None else self.counts + found
+        if self._weight is not None:
+            self._weight.assign(self._given)
 
     def _knows(self, ids: np.ndarray) -> bool:
         return ids.min(initial=0) >= 0 and ids.max(initial=0) <= self.vocabulary_size
 
     def call(self, ids: Any, embeddings: Any) -> tf.Tensor:
-        if self.counts is None:
-            raise ValueError("BatchAwareL2: give counts, or call adapt(ids of the training data)")
         ids = tf.convert_to_tensor(ids)
         embeddings = checks.floats("BatchAwareL2", "embeddings", embeddings, None)
         if embeddings.shape.rank != ids.shape.rank + 1:
@@ -97,19 +170,17 @@ class BatchAwareL2(OpLayer):
                 f"BatchAwareL2: embeddings must be [*ids.shape, D], got "
                 f"{checks.describe(embeddings)} for ids {checks.describe(ids)}"
             )
-        self.add_loss(self._penalty(tf.reshape(ids, [-1]), embeddings))
+        self.add_loss(self._penalty(ids, embeddings))
         return tf.cast(embeddings, self.compute_dtype)
 
     def _penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-        (values,) = widened(tf.reshape(embeddings, [-1, embeddings.shape[-1]]))
-        inverse = 1 / np.maximum(np.asarray(self.counts, np.float64), 1)
-        inverse[0] = 0.0
-        # An id's share is split among its places in the batch, so that each id counts once.
-        rows = self.vocabulary_size + 1
-        places = tf.math.unsorted_segment_sum(tf.ones_like(ids, values.dtype), ids, rows)
-        share = tf.gather(tf.math.divide_no_nan(tf.constant(inverse, values.dtype), places), ids)
-        squares = tf.reduce_sum(tf.square(values), axis=1)
-        return self.l2 / 2 * tf.reduce_sum(squares * share)
+        counts = tf.gather(compat.variable(self._weight), ids)[..., None]
+
+        def weighed(values: tf.Tensor) -> tf.Tensor:
+            squares = tf.square(values) / tf.cast(tf.maximum(counts, 1), values.dtype)
+            return self.l2 / 2 * tf.reduce_sum(squares)
+
+        return penalty_of_rows(weighed, [(ids, ids != 0, embeddings)], self.backend or "auto")
 
     def compute_output_shape(self, ids_shape: Any, embeddings_shape: Any = None) -> Any:
         return tuple(embeddings_shape)
@@ -119,5 +190,20 @@ class BatchAwareL2(OpLayer):
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,
             "l2": self.l2,
-            "counts": None if self.counts is None else self.counts.tolist(),
+            # Once there is a weight, it is saved as one.
+            "counts": None if self._weight is not None else _listed(self._given),
+            "counted": self._weight is not None,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> BatchAwareL2:
+        config = dict(config)
+        counted = config.pop("counted", False)
+        layer = cls(**config)
+        if counted:
+            layer._given = np.zeros([layer.vocabulary_size + 1])
+        return layer
+
+
+def _listed(counts: np.ndarray | None) -> list[float] | None:
+    return None if counts is None else counts.tolist()

@@ -12,6 +12,7 @@ from recops import ops
 from recops._core import checks, compat
 from recops._core.compat import keras
 from recops.layers.base import OpLayer, positive
+from recops.layers.regularization import REGULARIZED_ROWS, penalty_of_rows
 from recops.ops.sampled_softmax.samplers import SAMPLERS
 
 
@@ -31,12 +32,15 @@ class SampledSoftmax(OpLayer):
       remove_accidental_hits: leave a drawn item out where it is the label.
       use_bias: whether each item has a bias.
       embeddings_initializer, embeddings_regularizer: as in `keras.layers.Embedding`.
+      regularized_rows: "all", whose penalty reads and moves the whole table in each step, or
+        "batch": the rows of the labels alone, each once, without id 0. The gradient then stays
+        sparse; what is only drawn is not held back, or a small table would be in each step.
       seed: of the draws; each call draws anew, as a function of the seed and of how many calls
         there were, which is saved with the weights.
       backend: which backend runs; None leaves the choice to recops.
 
     Defaults: sampler="log_uniform", distortion=0.75, remove_accidental_hits=True, use_bias=False,
-    embeddings_initializer="uniform".
+    embeddings_initializer="uniform", regularized_rows="all".
 
     Call: inputs [B, D], float, and labels [B], int32 or int64; `sampled` as in the op, in place of
     a draw. Returns [B, 1], float32.
@@ -64,6 +68,7 @@ class SampledSoftmax(OpLayer):
         embeddings_initializer: Any = "uniform",
         embeddings_regularizer: Any = None,
         seed: int | None = None,
+        regularized_rows: str = "all",
         *,
         backend: str | None = None,
         **kwargs: Any,
@@ -82,6 +87,10 @@ class SampledSoftmax(OpLayer):
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.embeddings_regularizer = keras.regularizers.get(embeddings_regularizer)
         self.seed = random.randrange(2**31) if seed is None else seed
+        self.regularized_rows = checks.choice(
+            "SampledSoftmax", "regularized_rows", regularized_rows, REGULARIZED_ROWS
+        )
+        self._by_batch = regularized_rows == "batch" and self.embeddings_regularizer is not None
 
     def build(self, inputs_shape: Any, labels_shape: Any = None) -> None:
         rows, dim = self.vocabulary_size + 1, tuple(inputs_shape)[-1]
@@ -90,7 +99,7 @@ class SampledSoftmax(OpLayer):
             name="embeddings",
             shape=(rows, dim),
             initializer=self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer,
+            regularizer=None if self._by_batch else self.embeddings_regularizer,
         )
         self.bias = None
         if self.use_bias:
@@ -120,7 +129,17 @@ class SampledSoftmax(OpLayer):
             seed=tf.stack([tf.constant(self.seed), number]),
             backend=self.backend or "auto",
         )
+        if self._by_batch:
+            self._penalize(table, labels)
         return tf.cast(loss, tf.float32)[:, None]
+
+    def _penalize(self, table: Any, labels: Any) -> None:
+        ids = checks.ids("SampledSoftmax", "labels", labels, "B")[:, None]
+        backend = self.backend or "auto"
+        found = ops.embedding_lookup(table, ids, backend=backend)
+        self.add_loss(
+            penalty_of_rows(self.embeddings_regularizer, [(ids, ids != 0, found)], backend)
+        )
 
     def compute_output_shape(self, inputs_shape: Any, labels_shape: Any = None) -> Any:
         return (inputs_shape[0], 1)
@@ -142,4 +161,5 @@ class SampledSoftmax(OpLayer):
             "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
             "embeddings_regularizer": keras.regularizers.serialize(self.embeddings_regularizer),
             "seed": self.seed,
+            "regularized_rows": self.regularized_rows,
         }

@@ -9,13 +9,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model is trained where nothing else is asked for: sizes, steps, and its own options."""
+    """How a model is trained where nothing else is asked for: sizes, steps, and its own options.
+
+    `wide` has the arguments of the first optimizer where there are two, "wide+deep", such as
+    "ftrl+lazy_adam".
+    """
 
     embedding_dim: int = 16
     batch_size: int = 512
     learning_rate: float = 1e-3
     patience: int = 2
+    optimizer: str = "lazy_adam"
     options: Mapping[str, Any] = field(default_factory=dict)
+    wide: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Chosen by validation AUC on MovieLens 100K, NeuralCF and YoutubeDNNRetrieval by hit rate at 10.
