@@ -1,4 +1,4 @@
-"""A train step touches the rows of its batch alone: no gradient and no tensor as large as a table."""
+"""A train step touches the rows of its batch alone: no gradient or tensor is as large as a table."""
 
 from __future__ import annotations
 
