@@ -52,6 +52,29 @@ def test_train_writes_a_run_and_resumes_it(tmp_path, capsys):
     assert written["options"]["learning_rate"] == 0.02
     assert code_of("train FM --resume --batch-size 32") == 2
     assert "has batch_size 64, but now it is 32" in capsys.readouterr().err
+    assert written["options"]["optimizer"] == "lazy_adam"
+
+
+def test_train_names_its_optimizer_and_resumes_with_it(tmp_path, capsys):
+    assert code_of("train FM --batch-size 512 --optimizer adagrad --jit off --epochs 1") == 0
+    history = tmp_path / "runs" / "FM-movielens-100k" / "history.json"
+    assert json.loads(history.read_text())["options"]["optimizer"] == "adagrad"
+    assert code_of("train FM --resume --optimizer sgd --epochs 2") == 2
+    assert "has optimizer 'adagrad', but now it is 'sgd'" in capsys.readouterr().err
+    assert code_of("train FM --resume --epochs 2") == 0
+    state = tf.keras.models.load_model(history.parent / "model.keras")
+    assert state.optimizer.name == "lazy_adagrad"
+
+
+def test_a_run_that_names_no_optimizer_goes_on_with_adam(tmp_path):
+    assert code_of("train FM --batch-size 512 --optimizer adam --jit off --epochs 1") == 0
+    history = tmp_path / "runs" / "FM-movielens-100k" / "history.json"
+    content = json.loads(history.read_text())
+    del content["options"]["optimizer"]
+    history.write_text(json.dumps(content))
+    assert code_of("train FM --resume --epochs 2") == 0
+    content = json.loads(history.read_text())
+    assert (len(content["epochs"]), content["options"]["optimizer"]) == (2, "adam")
 
 
 MISTAKES = {
@@ -67,6 +90,8 @@ MISTAKES = {
     "train FM --backend cpp": "RECOPS_CPP=0 switches the native library off",
     "train FM --mixed-precision half": "got 'half'",
     "train FM --jit maybe": "got 'maybe'",
+    "train FM --optimizer nope": "optimizer must be one of lazy_adam, adam, adagrad, "
+    "rowwise_adagrad, ftrl, sgd, got 'nope'",
     "train FM --epochs 0": "--epochs: expected a whole number of 1 or more, got '0'",
     "train FM --epochs 1.5": "got '1.5'",
     "train FM --batch-size -4": "--batch-size: expected a whole number of 1 or more, got '-4'",

@@ -25,8 +25,8 @@ from recops.features import (
     tables,
     to_config,
 )
-from recops.layers.base import OpLayer, positive
-from recops.layers.regularization import REGULARIZED_ROWS, UsedRows, penalty_of_rows
+from recops.layers.base import OpLayer, build_child, positive
+from recops.layers.regularization import REGULARIZED_ROWS, RowPenalty, UsedRows
 from recops.ops.embedding.rows import bag_rows
 
 Field = SparseFeature | SequenceFeature
@@ -49,8 +49,8 @@ class FusedEmbedding(OpLayer):
       embeddings_initializer, embeddings_regularizer: as in `keras.layers.Embedding`.
       join: stack the fields; else return them by name.
       regularized_rows: "all", whose penalty reads and moves the whole table in each step, or
-        "batch": the rows that the batch looks up alone, each once, without those of id 0. The
-        gradient is then that of "all" in these rows and stays sparse; see `penalty_of_rows`.
+        "batch": the rows that the batch looks up alone, those in every m-th batch m times as
+        strongly, without those of id 0. The gradient then stays sparse; see `RowPenalty`.
       backend: which backend runs; None leaves the choice to recops.
 
     Defaults: embeddings_initializer="uniform", join=True, regularized_rows="all".
@@ -96,9 +96,12 @@ class FusedEmbedding(OpLayer):
         self.embedding_dim = _one_width(self.features)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.embeddings_regularizer = keras.regularizers.get(embeddings_regularizer)
-        self._by_batch = regularized_rows == "batch" and self.embeddings_regularizer is not None
         self._by_id = [f for f in self.features if (not join and _by_step(f)) or _is_sparse(f)]
         self._starts, self.rows = _stack(self.features, self._by_id)
+        self.penalty = None
+        if regularized_rows == "batch" and self.embeddings_regularizer is not None:
+            options = {"backend": backend, "name": "penalty"}
+            self.penalty = RowPenalty(self.embeddings_regularizer, self.rows, **options)
 
     def build(self, input_shape: Any = None) -> None:
         self.embeddings = compat.add_table(
@@ -106,16 +109,18 @@ class FusedEmbedding(OpLayer):
             name="embeddings",
             shape=(self.rows, self.embedding_dim),
             initializer=self.embeddings_initializer,
-            regularizer=None if self._by_batch else self.embeddings_regularizer,
+            regularizer=None if self.penalty else self.embeddings_regularizer,
         )
+        if self.penalty is not None:
+            build_child(self.penalty, input_shape)
         self.built = True
 
-    def call(self, inputs: Mapping[str, Any]) -> tf.Tensor | dict[str, tf.Tensor]:
+    def call(self, inputs: Mapping[str, Any], training: Any = None) -> Any:
         table = compat.variable(self.embeddings)
         used: list[UsedRows] = []
         fields = (self._joined if self.join else self._apart)(table, inputs, used)
-        if self._by_batch:
-            self.add_loss(penalty_of_rows(self.embeddings_regularizer, used, self._backend()))
+        if self.penalty is not None:
+            self.add_loss(self.penalty.of(used, training))
         return fields
 
     def _joined(self, table: Any, inputs: Mapping[str, Any], used: list[UsedRows]) -> tf.Tensor:
@@ -161,7 +166,7 @@ class FusedEmbedding(OpLayer):
         self, table: Any, ids: tf.Tensor, offsets: np.ndarray, used: list[UsedRows]
     ) -> tf.Tensor:
         found = ops.embedding_lookup(table, ids, offsets, backend=self._backend())
-        if self._by_batch:
+        if self.penalty is not None:
             used.append((ids + tf.constant(offsets, ids.dtype), ids != 0, found))
         return found
 
@@ -189,7 +194,7 @@ class FusedEmbedding(OpLayer):
             ids = tf.reshape(ids, [-1, feature.sessions * feature.max_length])
         ids = known_ids(f"{type(self).__name__}({feature.name!r})", ids, feature.vocabulary_size)
         rows = tf.where(ids >= 0, ids + self._starts[feature.name], -1)
-        if self._by_batch:
+        if self.penalty is not None:
             # A pooled sum has the single rows no more.
             known = tf.maximum(rows, 0)
             found = ops.embedding_lookup(table, known, backend=self._backend())

@@ -16,7 +16,7 @@ from recops._core.compat import keras
 from recops.features import DenseFeature, Feature, SparseFeature, check, from_config, to_config
 from recops.layers.base import OpLayer, build_child, positive
 from recops.layers.embedding import FusedEmbedding, known_ids
-from recops.layers.regularization import REGULARIZED_ROWS, penalty_of_rows
+from recops.layers.regularization import REGULARIZED_ROWS, RowPenalty
 
 # A linear hash modulo a Mersenne prime: ids and multipliers below 2^31 keep int64 from overflowing.
 _PRIME = 2**31 - 1
@@ -210,6 +210,11 @@ class WideCrosses(OpLayer):
             min(prod(f.vocabulary_size + 1 for f in sparse), num_buckets)
             for sparse, _ in self._parts
         ]
+        self.penalty = None
+        if regularized_rows == "batch" and (l1 or l2):
+            regularizer = _penalty(l1, l2)
+            rows = sum(self._rows)
+            self.penalty = RowPenalty(regularizer, rows, backend=backend, name="penalty")
 
     def build(self, input_shape: Any = None) -> None:
         self.weight = compat.add_table(
@@ -217,11 +222,13 @@ class WideCrosses(OpLayer):
             name="weight",
             shape=(sum(self._rows), 1),
             initializer="zeros",
-            regularizer=_penalty(self.l1, self.l2) if self.regularized_rows == "all" else None,
+            regularizer=None if self.penalty else _penalty(self.l1, self.l2),
         )
+        if self.penalty is not None:
+            build_child(self.penalty, input_shape)
         self.built = True
 
-    def call(self, inputs: Mapping[str, Any]) -> tf.Tensor:
+    def call(self, inputs: Mapping[str, Any], training: Any = None) -> tf.Tensor:
         batch = tf.shape(inputs[self.crosses[0][0]])[0]
         ids = [
             self._combined(inputs, sparse, rows, batch)
@@ -230,12 +237,12 @@ class WideCrosses(OpLayer):
         offsets = np.cumsum([0, *self._rows[:-1]])
         table = compat.variable(self.weight)
         combined = tf.stack(ids, axis=1)
-        backend = self.backend or "auto"
-        weights = ops.embedding_lookup(table, combined, offsets, backend=backend)  # [B, C, 1]
-        regularizer = _penalty(self.l1, self.l2)
-        if self.regularized_rows == "batch" and regularizer is not None:
+        weights = ops.embedding_lookup(
+            table, combined, offsets, backend=self.backend or "auto"
+        )  # [B, C, 1]
+        if self.penalty is not None:
             used = (combined + offsets, combined >= 0, weights)
-            self.add_loss(penalty_of_rows(regularizer, [used], backend))
+            self.add_loss(self.penalty.of([used], training))
         terms = [
             tf.cast(weights[:, c], self.compute_dtype) * self._product(inputs, numbers)
             for c, (_, numbers) in enumerate(self._parts)

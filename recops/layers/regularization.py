@@ -10,49 +10,82 @@ import tensorflow as tf
 
 from recops import ops
 from recops._core import checks, compat
+from recops._core.compat import keras
 from recops._core.numerics import widened
 from recops.layers.base import OpLayer, positive
 
 REGULARIZED_ROWS = ("all", "batch")
-# Rows that a batch looks up, where they are to be penalised, and what was found: [...], [...],
-# [..., D].
+# Rows of a table that a batch looks up, where they are to be penalised, and what was found: [...],
+# [...], [..., D]. All places of a row have one value, and are penalised or not alike.
 UsedRows = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
-def penalty_of_rows(regularizer: Any, used: Sequence[UsedRows], backend: str) -> tf.Tensor:
-    """Penalty of the rows of one table that a batch looks up, each once.
+class RowPenalty(OpLayer):
+    """Penalty of the rows of one table that a batch looks up, which stands in for that of all rows.
 
-        penalty = sum_r regularizer(w_r)      over the distinct rows r of the batch
+        penalty = sum_r (steps / uses_r) (l1 |w_r|_1 + l2 |w_r|^2)   over the distinct rows r used
 
-    In these rows the gradient is that of the penalty of the whole table, and no other row has one.
-    So a row is held back in the steps that use it, as much against its gradient from the data as by
-    the whole table's penalty in the same step, and not in between. Over an epoch of S steps a row
-    that n of them use is held back n times, not S: those in nearly all batches as by the whole
-    table's penalty, and rare ones less. The number of places of an id in a batch does not count.
+    uses_r is in how many of the training steps so far row r was used, this one included. A row that
+    is in every m-th batch is held back m times as strongly when it is: over an epoch by what the
+    penalty of the whole table holds it back, one step at a time, so that l1 and l2 mean the same.
+    In between it does not move, and the gradient stays sparse. A row that no batch uses is never
+    held back, where the penalty of the table would bring it to zero. How many places a row has in a
+    batch does not matter. Outside training nothing is counted.
+
+    Not called but asked by the layer of the table, whose loss the penalty is.
 
     Args:
-      regularizer: a sum over elements or rows that gives 0 for 0, as L1, L2 and L1L2 of Keras.
-      used: rows, which of them are penalised, and their values, lookup by lookup. All places of a
-        row have one value; a row is penalised everywhere or nowhere.
-      backend: of `recops.ops.row_sums`.
+      regularizer: L1, L2 or L1L2 of Keras.
+      rows: of the table.
+      backend: of `recops.ops.row_sums`; None leaves the choice to recops.
 
-    Cost: the rows used, not the table: a grouping of the ids, two passes over the values.
+    Raises: ValueError for another regularizer, which may be no sum over rows.
+
+    Cost: that of the rows used: a grouping of the ids and two passes over the values. State: one
+    number a row.
     """
-    first = _first_places([rows for rows, _, _ in used], backend)
-    return tf.add_n(
-        [
-            regularizer(tf.where((here & kept)[..., None], *_or_zero(values)))
-            for here, (_, kept, values) in zip(first, used)
-        ]
-    )
+
+    def __init__(self, regularizer: Any, rows: int, *, backend: str | None, **kwargs: Any) -> None:
+        super().__init__(backend=backend, **kwargs)
+        known = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
+        if not isinstance(regularizer, known):
+            raise ValueError(
+                f"regularized_rows='batch' needs a regularizer L1, L2 or L1L2 of Keras, got "
+                f"{type(regularizer).__name__}; take regularized_rows='all'"
+            )
+        self.l1 = float(getattr(regularizer, "l1", 0.0))
+        self.l2 = float(getattr(regularizer, "l2", 0.0))
+        self.rows = rows
+
+    def build(self, input_shape: Any = None) -> None:
+        options = {"dtype": "float32", "initializer": "zeros", "trainable": False}
+        self.uses = compat.add_table(self, name="uses", shape=(self.rows,), **options)
+        self.steps = compat.add_table(self, name="steps", shape=(), **options)
+        self.built = True
+
+    def of(self, used: Sequence[UsedRows], training: Any) -> tf.Tensor:
+        """The penalty of the rows used; in training they are counted first."""
+        first = first_places([rows for rows, _, _ in used], self.backend or "auto")
+        uses, steps = compat.variable(self.uses), compat.variable(self.steps)
+        # Under Keras 2 it may be a tensor.
+        if training is not None and training is not False:
+            one = tf.cast(training, tf.float32)
+            steps.assign_add(one)
+            for here, (rows, _, _) in zip(first, used):
+                counts = tf.reshape(one * tf.cast(here, tf.float32), [-1])
+                uses.scatter_add(tf.IndexedSlices(counts, tf.reshape(rows, [-1])))
+        terms = []
+        for here, (rows, kept, values) in zip(first, used):
+            values = only(here & kept, values)
+            rarity = tf.maximum(steps, 1) / tf.maximum(tf.gather(uses, rows), 1)
+            each = self.l2 * tf.square(values)
+            if self.l1:
+                each += self.l1 * tf.abs(values)
+            terms.append(tf.reduce_sum(tf.cast(rarity, values.dtype)[..., None] * each))
+        return tf.add_n(terms)
 
 
-def _or_zero(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    (wide,) = widened(values)
-    return wide, tf.zeros([], wide.dtype)
-
-
-def _first_places(parts: Sequence[tf.Tensor], backend: str) -> list[tf.Tensor]:
+def first_places(parts: Sequence[tf.Tensor], backend: str) -> list[tf.Tensor]:
     """Where a row comes first in all parts together, in their shapes."""
     flat = [tf.cast(tf.reshape(rows, [-1]), tf.int64) for rows in parts]
     joined = flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
@@ -60,6 +93,12 @@ def _first_places(parts: Sequence[tf.Tensor], backend: str) -> list[tf.Tensor]:
     counted = ops.row_sums(joined, tf.ones([tf.shape(joined)[0], 1]), backend=backend)
     first = tf.split(counted[:, 0] > 0, [tf.shape(rows)[0] for rows in flat])
     return [tf.reshape(here, tf.shape(rows)) for here, rows in zip(first, parts)]
+
+
+def only(kept: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Values [..., D], float32 at least, and 0 where they are not kept."""
+    (wide,) = widened(values)
+    return tf.where(kept[..., None], wide, tf.zeros([], wide.dtype))
 
 
 @compat.serializable
@@ -174,13 +213,10 @@ class BatchAwareL2(OpLayer):
         return tf.cast(embeddings, self.compute_dtype)
 
     def _penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-        counts = tf.gather(compat.variable(self._weight), ids)[..., None]
-
-        def weighed(values: tf.Tensor) -> tf.Tensor:
-            squares = tf.square(values) / tf.cast(tf.maximum(counts, 1), values.dtype)
-            return self.l2 / 2 * tf.reduce_sum(squares)
-
-        return penalty_of_rows(weighed, [(ids, ids != 0, embeddings)], self.backend or "auto")
+        counts = tf.maximum(tf.gather(compat.variable(self._weight), ids), 1)
+        (first,) = first_places([ids], self.backend or "auto")
+        squares = tf.square(only(first & (ids != 0), embeddings))
+        return self.l2 / 2 * tf.reduce_sum(squares / tf.cast(counts, squares.dtype)[..., None])
 
     def compute_output_shape(self, ids_shape: Any, embeddings_shape: Any = None) -> Any:
         return tuple(embeddings_shape)

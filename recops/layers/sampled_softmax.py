@@ -11,8 +11,8 @@ import tensorflow as tf
 from recops import ops
 from recops._core import checks, compat
 from recops._core.compat import keras
-from recops.layers.base import OpLayer, positive
-from recops.layers.regularization import REGULARIZED_ROWS, penalty_of_rows
+from recops.layers.base import OpLayer, build_child, positive
+from recops.layers.regularization import REGULARIZED_ROWS, RowPenalty
 from recops.ops.sampled_softmax.samplers import SAMPLERS
 
 
@@ -33,8 +33,8 @@ class SampledSoftmax(OpLayer):
       use_bias: whether each item has a bias.
       embeddings_initializer, embeddings_regularizer: as in `keras.layers.Embedding`.
       regularized_rows: "all", whose penalty reads and moves the whole table in each step, or
-        "batch": the rows of the labels alone, each once, without id 0. The gradient then stays
-        sparse; what is only drawn is not held back, or a small table would be in each step.
+        "batch": the rows of the labels alone, without id 0, those in every m-th batch m times as
+        strongly. The gradient then stays sparse; see `RowPenalty`.
       seed: of the draws; each call draws anew, as a function of the seed and of how many calls
         there were, which is saved with the weights.
       backend: which backend runs; None leaves the choice to recops.
@@ -90,7 +90,11 @@ class SampledSoftmax(OpLayer):
         self.regularized_rows = checks.choice(
             "SampledSoftmax", "regularized_rows", regularized_rows, REGULARIZED_ROWS
         )
-        self._by_batch = regularized_rows == "batch" and self.embeddings_regularizer is not None
+        self.penalty = None
+        if regularized_rows == "batch" and self.embeddings_regularizer is not None:
+            regularizer = self.embeddings_regularizer
+            rows = vocabulary_size + 1
+            self.penalty = RowPenalty(regularizer, rows, backend=backend, name="penalty")
 
     def build(self, inputs_shape: Any, labels_shape: Any = None) -> None:
         rows, dim = self.vocabulary_size + 1, tuple(inputs_shape)[-1]
@@ -99,8 +103,10 @@ class SampledSoftmax(OpLayer):
             name="embeddings",
             shape=(rows, dim),
             initializer=self.embeddings_initializer,
-            regularizer=None if self._by_batch else self.embeddings_regularizer,
+            regularizer=None if self.penalty else self.embeddings_regularizer,
         )
+        if self.penalty is not None:
+            build_child(self.penalty, inputs_shape)
         self.bias = None
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=(rows,), initializer="zeros")
@@ -109,7 +115,9 @@ class SampledSoftmax(OpLayer):
         )
         self.built = True
 
-    def call(self, inputs: Any, labels: Any, sampled: Any = None) -> tf.Tensor:
+    def call(
+        self, inputs: Any, labels: Any, sampled: Any = None, training: Any = None
+    ) -> tf.Tensor:
         table = compat.variable(self.embeddings)
         bias = None if self.bias is None else tf.cast(compat.as_tensor(self.bias), table.dtype)
         number = compat.as_tensor(self.calls)
@@ -129,17 +137,11 @@ class SampledSoftmax(OpLayer):
             seed=tf.stack([tf.constant(self.seed), number]),
             backend=self.backend or "auto",
         )
-        if self._by_batch:
-            self._penalize(table, labels)
+        if self.penalty is not None:
+            ids = checks.ids("SampledSoftmax", "labels", labels, "B")[:, None]
+            found = ops.embedding_lookup(table, ids, backend=self.backend or "auto")
+            self.add_loss(self.penalty.of([(ids, ids != 0, found)], training))
         return tf.cast(loss, tf.float32)[:, None]
-
-    def _penalize(self, table: Any, labels: Any) -> None:
-        ids = checks.ids("SampledSoftmax", "labels", labels, "B")[:, None]
-        backend = self.backend or "auto"
-        found = ops.embedding_lookup(table, ids, backend=backend)
-        self.add_loss(
-            penalty_of_rows(self.embeddings_regularizer, [(ids, ids != 0, found)], backend)
-        )
 
     def compute_output_shape(self, inputs_shape: Any, labels_shape: Any = None) -> Any:
         return (inputs_shape[0], 1)

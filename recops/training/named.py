@@ -53,8 +53,9 @@ def train_named(
       learning_rate: of the optimizer. An estimator (GBDTLR) takes none of the options of epochs and
         steps, and `out` then holds `model.pkl`.
       optimizer: "lazy_adam", "adam", "adagrad", "rowwise_adagrad", "ftrl" or "sgd", the row-sparse
-        ones of `recops.optimizers` where it has them. Where none is asked for, WideDeep has FTRL
-        for its wide part and LazyAdam, whose the learning rate is, for the deep one.
+        ones of `recops.optimizers` where it has them. "lazy_adam" moves tables without momentum.
+        Where none is asked for, WideDeep has FTRL for its wide part and LazyAdam, whose the
+        learning rate is, for the deep one.
       backend: of all layers while training; the saved model names none.
       precision: "float32", "mixed_bfloat16" or "mixed_float16".
       jit: "on" compiles the step with XLA; "auto" does where a GPU is visible.
@@ -182,7 +183,7 @@ def build(
             sized(data, settings.embedding_dim), seed=seed, **settings.options
         )
         model.compile(
-            optimizers.made(named, rate, settings),
+            optimizers.made(named, rate, settings, model),
             losses.identity if data.task == "retrieval" else CATALOGUE[name].loss,
             jit_compile=jit == "on" or (jit == "auto" and dispatch.gpu_visible()),
         )

@@ -29,7 +29,7 @@ class Settings:
 # none, its settings are a first guess. A person's
 # taste shows in a hundred ratings or so: without a penalty the embeddings learn these by heart in
 # a few epochs.
-_DEEP = Settings(options={"l2_embedding": 1e-3, "dropout": 0.3})
+_DEEP = Settings(options={"l2_embedding": 1e-3, "l2_embedding_rows": "batch", "dropout": 0.3})
 # Where a first order stands beside the interactions alone, it must keep pace with them: rare ids
 # get few steps, so the steps are large ones on large batches.
 _SHALLOW = Settings(batch_size=2048, learning_rate=3e-3, patience=3)
@@ -52,9 +52,18 @@ TRAINING: dict[str, Settings] = {
         batch_size=2048,
         learning_rate=2e-3,
         patience=3,
-        options={"l2_embedding": 1e-6, "dropout": 0.2, "mf_dim": 16},
+        options={
+            "l2_embedding": 1e-6,
+            "l2_embedding_rows": "batch",
+            "dropout": 0.2,
+            "mf_dim": 16,
+        },
     ),
-    "WideDeep": _DEEP,
+    "WideDeep": replace(
+        _DEEP,
+        optimizer="ftrl+lazy_adam",
+        wide={"learning_rate": 0.05, "initial_accumulator_value": 1e-5, "l1": 1e-3},
+    ),
     "DCN": _DEEP,
     # Larger steps than its kin: 0.781 on validation for 0.778.
     "DeepFM": replace(_DEEP, learning_rate=2e-3),

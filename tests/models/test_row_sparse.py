@@ -1,4 +1,4 @@
-"""A train step touches the rows of its batch alone: no gradient or tensor is as large as a table."""
+"""A train step touches the rows of its batch alone: nothing in it is as large as a table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from recops import models
-from recops._core.compat import variable
-from recops.features import DenseFeature, SparseFeature
+from recops._core.compat import keras, variable
+from recops.features import DenseFeature, SequenceFeature, SparseFeature
 from recops.layers import FusedEmbedding
 from recops.models import CATALOGUE
 from recops.optimizers import LazyAdam
@@ -124,7 +124,7 @@ def test_what_finds_large_tensors_finds_those_of_a_whole_penalty():
 
 @pytest.mark.parametrize("name", ["DeepFM", "LSPLM", "DIN", "YoutubeDNNRetrieval"])
 def test_the_gradient_is_that_of_all_rows_in_those_of_the_batch(name):
-    """So a penalty of one weight holds a row back alike in both, and padding in neither."""
+    """Of a row that was in every batch so far; and padding is held back in neither."""
     gradients = {}
     for rows in ("all", "batch"):
         model, batch = build(name, rows, enlarge=list)
@@ -144,14 +144,18 @@ def path(weight):
     return getattr(weight, "path", "") or weight.name
 
 
-def test_a_row_counts_once_however_often_it_is_looked_up_and_id_0_never():
-    item = SparseFeature("item", 3, embedding_dim=1)
-    layer = FusedEmbedding(
-        [item, replace(item, name="other", embedding_name="item")],
-        embeddings_initializer="ones",
-        embeddings_regularizer="l2",
+def penalised(features, regularizer="l2", value="ones"):
+    return FusedEmbedding(
+        features,
+        embeddings_initializer=value,
+        embeddings_regularizer=regularizer,
         regularized_rows="batch",
     )
+
+
+def test_a_row_counts_once_however_often_it_is_looked_up_and_id_0_never():
+    item = SparseFeature("item", 3, embedding_dim=1)
+    layer = penalised([item, replace(item, name="other", embedding_name="item")])
     layer({"item": np.array([1, 1, 0]), "other": np.array([1, 3, 0])})
     (penalty,) = layer.losses
     assert float(penalty) == pytest.approx(0.01 * 2)
@@ -159,6 +163,40 @@ def test_a_row_counts_once_however_often_it_is_looked_up_and_id_0_never():
     assert [float(loss) for loss in layer.losses] == [0.0]
 
 
-def test_rows_are_all_or_batch():
+def test_l1_and_l2_add_up_and_a_pooled_list_counts_its_rows():
+    words = SequenceFeature("words", 5, max_length=3, embedding_dim=2)
+    regularizer = keras.regularizers.L1L2(0.1, 0.01)
+    layer = penalised([words], regularizer, keras.initializers.Constant(-2.0))
+    layer({"words": np.array([[1, 2, 0], [2, 2, 5]])})
+    assert float(layer.losses[0]) == pytest.approx(3 * 2 * (0.1 * 2 + 0.01 * 4))
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["graph", "jit"])
+def test_over_an_epoch_a_row_is_held_back_as_by_the_penalty_of_all(jit):
+    """Row 1 is in each batch, row 2 in every second one, row 3 in every fifth, row 4 in none."""
+    layer = penalised([SparseFeature("item", 4, embedding_dim=1)])
+    layer({"item": np.zeros([3], np.int32)})
+
+    @tf.function(jit_compile=jit)
+    def gradient(ids):
+        with tf.GradientTape() as tape:
+            layer({"item": ids}, training=True)
+            penalty = tf.add_n(layer.losses)
+        return tf.convert_to_tensor(tape.gradient(penalty, variable(layer.embeddings)))
+
+    steps, total = 20, 0.0
+    for step in range(1, steps + 1):
+        total += gradient(tf.constant([1, 0 if step % 2 else 2, 0 if step % 5 else 3])).numpy()
+    np.testing.assert_allclose(total[:, 0], 2 * 0.01 * steps * np.array([0, 1, 1, 1, 0]), rtol=1e-5)
+    # What is only judged is not counted.
+    before = [tf.convert_to_tensor(w).numpy() for w in layer.non_trainable_weights]
+    layer({"item": np.array([2])}, training=False)
+    for was, weight in zip(before, layer.non_trainable_weights):
+        np.testing.assert_array_equal(was, tf.convert_to_tensor(weight))
+
+
+def test_rows_are_all_or_batch_of_what_is_a_sum_over_rows():
     with pytest.raises(ValueError, match="l2_embedding_rows must be one of all, batch, got 'some'"):
         models.FM(features_of("FM"), l2_embedding_rows="some")
+    with pytest.raises(ValueError, match="needs a regularizer L1, L2 or L1L2 of Keras, got Ortho"):
+        penalised([SparseFeature("item", 3)], keras.regularizers.OrthogonalRegularizer(mode="rows"))
