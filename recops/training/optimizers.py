@@ -11,7 +11,7 @@ from recops._core.compat import keras
 from recops.optimizers import ByPath, LazyAdagrad, LazyAdam, LazyFTRL, RowwiseAdagrad
 from recops.training.settings import Settings
 
-OPTIMIZERS: dict[str, Callable[[float], Any]] = {
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "lazy_adam": LazyAdam,
     "adam": keras.optimizers.Adam,
     "adagrad": LazyAdagrad,
