@@ -66,15 +66,35 @@ def test_train_names_its_optimizer_and_resumes_with_it(tmp_path, capsys):
     assert state.optimizer.name == "lazy_adagrad"
 
 
-def test_a_run_that_names_no_optimizer_goes_on_with_adam(tmp_path):
-    assert code_of("train FM --batch-size 512 --optimizer adam --jit off --epochs 1") == 0
-    history = tmp_path / "runs" / "FM-movielens-100k" / "history.json"
+def test_a_run_of_before_there_was_a_choice_goes_on_as_it_was(tmp_path, monkeypatch):
+    now = training.TRAINING["DeepFM"]
+    assert now.options["l2_embedding_rows"] == "batch"
+    then = replace(now, options={**now.options, "l2_embedding_rows": "all"})
+    monkeypatch.setitem(training.TRAINING, "DeepFM", then)
+    assert code_of("train DeepFM --batch-size 512 --optimizer adam --jit off --epochs 1") == 0
+    history = tmp_path / "runs" / "DeepFM-movielens-100k" / "history.json"
     content = json.loads(history.read_text())
-    del content["options"]["optimizer"]
+    del content["options"]["optimizer"], content["options"]["l2_embedding_rows"]
     history.write_text(json.dumps(content))
-    assert code_of("train FM --resume --epochs 2") == 0
+    monkeypatch.setitem(training.TRAINING, "DeepFM", now)
+    assert code_of("train DeepFM --resume --epochs 2") == 0
     content = json.loads(history.read_text())
-    assert (len(content["epochs"]), content["options"]["optimizer"]) == (2, "adam")
+    assert len(content["epochs"]) == 2
+    assert content["options"]["optimizer"] == "adam"
+    assert content["options"]["l2_embedding_rows"] == "all"
+
+
+def test_wide_and_deep_has_an_optimizer_for_each_part():
+    model = training.build("WideDeep", dataset())
+    wide, tables, rest = model.optimizer.optimizers
+    assert [each.name for each in (wide, tables, rest)] == ["lazy_ftrl", "lazy_adam", "lazy_adam"]
+    assert (tables.beta_1, rest.beta_1) == (0.0, 0.9)
+    rate = training.TRAINING["WideDeep"].learning_rate
+    assert float(model.optimizer.learning_rate) == pytest.approx(rate)
+    assert wide.get_config()["l1"] > 0
+    adam = training.build("WideDeep", dataset(), optimizer="adam", learning_rate=0.5)
+    assert adam.optimizer.name == "adam"
+    assert float(adam.optimizer.learning_rate) == 0.5
 
 
 MISTAKES = {

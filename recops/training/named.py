@@ -94,6 +94,7 @@ def train_named(
         "batch_size": (batch_size, settings.batch_size),
         "learning_rate": (learning_rate, optimizers.learning_rate(named, settings)),
         "optimizer": (optimizer, named),
+        "l2_embedding_rows": (None, settings.options.get("l2_embedding_rows", "all")),
         "patience": (patience, settings.patience),
         "seed": (seed, 0),
         "backend": (backend, dispatch.current()),
@@ -104,9 +105,8 @@ def train_named(
         what: begun.get(what, default) if value is None else value
         for what, (value, default) in asked.items()
     }
-    own = {
-        what: chosen[what] for what in ("learning_rate", "optimizer", "backend", "precision", "jit")
-    }
+    names = ("learning_rate", "optimizer", "l2_embedding_rows", "backend", "precision", "jit")
+    own = {what: chosen[what] for what in names}
     _check_backend(chosen["backend"])
     splits = read(entry.task)
     with dispatch.backend(chosen["backend"]):
@@ -116,6 +116,7 @@ def train_named(
             seed=chosen["seed"],
             learning_rate=chosen["learning_rate"],
             optimizer=chosen["optimizer"],
+            l2_embedding_rows=chosen["l2_embedding_rows"],
             precision=chosen["precision"],
             jit=chosen["jit"],
         )
@@ -163,6 +164,7 @@ def build(
     seed: int = 0,
     learning_rate: float | None = None,
     optimizer: str | None = None,
+    l2_embedding_rows: str | None = None,
     precision: str = "float32",
     jit: str = "auto",
 ) -> Any:
@@ -170,6 +172,7 @@ def build(
 
     Args:
       learning_rate, optimizer, precision, jit: as in `train_named`; None is that of `TRAINING`.
+      l2_embedding_rows: of models whose settings say which; None is theirs.
     """
     checks.choice("train", "mixed precision", precision, PRECISIONS)
     checks.choice("train", "jit", jit, JIT)
@@ -178,10 +181,11 @@ def build(
     rate = optimizers.learning_rate(named, settings) if learning_rate is None else learning_rate
     if not 0 < rate < math.inf:
         raise ValueError(f"train: learning_rate must be above 0, got {rate}")
+    options = dict(settings.options)
+    if l2_embedding_rows is not None and "l2_embedding_rows" in options:
+        options["l2_embedding_rows"] = l2_embedding_rows
     with _policy(precision):
-        model = CATALOGUE[name].build(
-            sized(data, settings.embedding_dim), seed=seed, **settings.options
-        )
+        model = CATALOGUE[name].build(sized(data, settings.embedding_dim), seed=seed, **options)
         model.compile(
             optimizers.made(named, rate, settings, model),
             losses.identity if data.task == "retrieval" else CATALOGUE[name].loss,

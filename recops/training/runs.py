@@ -143,8 +143,8 @@ def recorded(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = {name: content[name] for name in ("options", "epochs", "test")}
         if "learning_rate" in found["options"]:
-            # The first runs by name do not say which optimizer they had: there was one.
-            found["options"].setdefault("optimizer", "adam")
+            # The first runs by name do not say what there was no choice of.
+            found["options"] = {"optimizer": "adam", "l2_embedding_rows": "all", **found["options"]}
         return found
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(
