@@ -92,6 +92,8 @@ def test_wide_and_deep_has_an_optimizer_for_each_part():
     rate = training.TRAINING["WideDeep"].learning_rate
     assert float(model.optimizer.learning_rate) == pytest.approx(rate)
     assert wide.get_config()["l1"] > 0
+    # A penalty of all rows makes all gradients dense: their momentum is of the last step.
+    assert training.build("FM", dataset()).optimizer.name == "lazy_adam"
     adam = training.build("WideDeep", dataset(), optimizer="adam", learning_rate=0.5)
     assert adam.optimizer.name == "adam"
     assert float(adam.optimizer.learning_rate) == 0.5
