@@ -119,5 +119,5 @@ def test_bad_rules_are_refused():
         ByPath({"(": LazyFTRL()}, one)
     with pytest.raises(ValueError, match="put one around it"):
         ByPath({"a": LossScaleOptimizer(LazyAdam())}, one)
-    with pytest.raises(ValueError, match="no variable has 'nowhere' in its path.*linear/kernel"):
+    with pytest.raises(ValueError, match=r"no variable has 'nowhere' in its path.*linear/kernel"):
         ByPath({"nowhere": LazyFTRL()}, one).build(model().trainable_variables)
