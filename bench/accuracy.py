@@ -1,6 +1,7 @@
 """Accuracy of models, model x seed, into docs/accuracy.md and the README.
 
     python bench/accuracy.py [MODEL ...] [--data NAME|READER:PATH] [--seeds 0 1 2] [--peers]
+    python bench/accuracy.py MODEL ... --optimizer NAME
     python bench/accuracy.py [MODEL ...] --time
     python bench/accuracy.py --readme
 
@@ -8,6 +9,8 @@ Each finished training is a line of --rows; what stands there already is not tra
 a run which was stopped goes on where it was. The tables are made from all lines: MovieLens 100K's
 in the document, that of any other data on the terminal. --peers also trains the models of the other
 libraries that are installed (`make peers`), on the same splits; their lines become columns.
+--optimizer trains with another optimizer than the settings', all else alike; its lines stand beside
+theirs in a table of their own.
 --time trains three epochs of each model that has lines, on a machine that does nothing else, and
 notes the seconds of an epoch in these. --readme trains nothing and writes the README's table of all
 models.
@@ -26,13 +29,14 @@ from typing import Any
 
 import accuracy_baseline
 import accuracy_peers
-from accuracy_tables import MOVIELENS, groups, readme, table
+from accuracy_tables import MOVIELENS, groups, optimizers, readme, table
 
 from recops.models import CATALOGUE, ESTIMATORS, Entry
-from recops.training import dataset, train_named
+from recops.training import TRAINING, dataset, train_named
 from recops.version import __version__
 
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
+OPTIMIZERS_BEGIN, OPTIMIZERS_END = "<!-- optimizers -->", "<!-- /optimizers -->"
 README_BEGIN, README_END = "<!-- models -->", "<!-- /models -->"
 ROOT = Path(__file__).resolve().parent
 MODELS: dict[str, Entry] = {**CATALOGUE, **ESTIMATORS}
@@ -55,17 +59,25 @@ def append(path: Path, row: dict[str, Any]) -> None:
         f.write(("\n" if cut_off else "") + json.dumps(row) + "\n")
 
 
-def done(path: Path, data: str = MOVIELENS) -> set[tuple[str | None, str, int | None]]:
-    """Peer (None is recops), model and seed of each line on a data set."""
+def done(
+    path: Path, data: str = MOVIELENS, optimizer: str | None = None
+) -> set[tuple[str | None, str, int | None]]:
+    """Peer (None is recops), model and seed of each line on a data set, by the named optimizer."""
     return {
         (row.get("peer"), row["model"], row["seed"])
         for row in read(path)
-        if row.get("data", MOVIELENS) == data
+        if (row.get("data", MOVIELENS), row.get("optimizer")) == (data, optimizer)
     }
 
 
-def train(names: Sequence[str], seeds: Sequence[int], path: Path, data: str = MOVIELENS) -> None:
-    """Train what is missing, and the baselines of each task."""
+def train(
+    names: Sequence[str],
+    seeds: Sequence[int],
+    path: Path,
+    data: str = MOVIELENS,
+    optimizer: str | None = None,
+) -> None:
+    """Train what is missing, and the baselines of each task; `optimizer` None is each model's."""
     tasks = {name: MODELS[name].task for name in names}
     baseline = "logistic regression"
     if {"ranking", "sequence"} & set(tasks.values()) and (None, baseline, None) not in done(
@@ -74,15 +86,18 @@ def train(names: Sequence[str], seeds: Sequence[int], path: Path, data: str = MO
         found = accuracy_baseline.fit(dataset(data, "ranking"))
         row = {"model": baseline, "data": data, "task": "ranking", "seed": None}
         append(path, {**row, "test": found["test"]})
-    if "sequence" in tasks.values() and data == MOVIELENS:
+    if "sequence" in tasks.values() and data == MOVIELENS and optimizer is None:
         tasks[accuracy_baseline.WITHOUT_HISTORY] = "ranking"
     for name, task in tasks.items():
         for seed in seeds:
             # Another run may have added it meanwhile.
-            if (None, name, seed) in done(path, data):
+            other = (
+                None if name in TRAINING and TRAINING[name].optimizer == optimizer else optimizer
+            )
+            if (None, name, seed) in done(path, data, other):
                 continue
             if name in MODELS:
-                result = train_named(name, data, seed=seed, verbose=0)
+                result = train_named(name, data, seed=seed, optimizer=other, verbose=0)
             else:
                 result = accuracy_baseline.train_without_history(seed)
             row = {
@@ -90,6 +105,7 @@ def train(names: Sequence[str], seeds: Sequence[int], path: Path, data: str = MO
                 "data": data,
                 "task": task,
                 "seed": seed,
+                **({"optimizer": other} if other else {}),
                 "test": result.test,
                 **({"baseline": result.baseline} if result.baseline else {}),
                 f"validation_{result.criterion}": result.validation,
@@ -135,7 +151,8 @@ def time_epochs(names: Sequence[str], path: Path, data: str = MOVIELENS) -> None
         }
         rows = [
             row | found
-            if (row.get("peer"), row["model"], row.get("data", MOVIELENS)) == (None, name, data)
+            if (row["model"], row.get("data", MOVIELENS)) == (name, data)
+            and not (row.get("peer") or row.get("optimizer"))
             else row
             for row in read(path)
         ]
@@ -173,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=Path, default=ROOT / "results" / "accuracy.jsonl")
     parser.add_argument("--doc", type=Path, default=ROOT.parent / "docs" / "accuracy.md")
     parser.add_argument("--json", type=Path, help="write means and deviations to this file")
+    parser.add_argument("--optimizer", help="as of `recops train`; by default each model's own")
     parser.add_argument("--peers", action="store_true", help="train installed peers as well")
     parser.add_argument("--time", action="store_true", help="note the seconds of an epoch alone")
     parser.add_argument(
@@ -193,7 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.time:
         time_epochs(names, options.rows, options.data)
         return
-    train(names, options.seeds, options.rows, options.data)
+    if options.optimizer and not set(names) <= set(TRAINING):
+        parser.error(f"--optimizer takes models among {', '.join(TRAINING)}")
+    train(names, options.seeds, options.rows, options.data, options.optimizer)
     if options.peers:
         if not accuracy_peers.installed():
             print("no peer is installed; `make peers` installs them", file=sys.stderr)
@@ -202,9 +222,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made = table(rows, options.data)
     if options.data == MOVIELENS:
         write(options.doc, made, BEGIN, END)
+        if beside := optimizers(rows):
+            write(options.doc, beside, OPTIMIZERS_BEGIN, OPTIMIZERS_END)
     if options.json is not None:
         options.json.write_text(json.dumps(groups(rows, options.data), indent=2) + "\n")
     print(made)
+    if options.optimizer:
+        print(f"\n{optimizers(rows, options.data)}")
 
 
 if __name__ == "__main__":

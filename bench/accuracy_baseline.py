@@ -28,6 +28,7 @@ from recops.metrics import auc, gauc, log_loss
 from recops.models import DIN
 from recops.models._parts import Parts
 from recops.training import TRAINING, Result, sized
+from recops.training.optimizers import made
 
 WITHOUT_HISTORY = "DNN without history"
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -93,7 +94,8 @@ def without_history(features: Sequence[Feature], seed: int, **options: Any) -> A
     `options` are those of DIN; what tells of the attention is ignored.
     """
     given = {name: p.default for name, p in inspect.signature(DIN).parameters.items()} | options
-    parts = Parts("DNN", features, seed=seed, l2_embedding=given["l2_embedding"])
+    penalty = {name: given[name] for name in ("l2_embedding", "l2_embedding_rows")}
+    parts = Parts("DNN", features, seed=seed, **penalty)
     x = parts.vector()
     if given["use_bn"]:
         x = keras.layers.BatchNormalization(name="normalization")(x)
@@ -108,7 +110,8 @@ def train_without_history(seed: int) -> Result:
     settings = TRAINING["DIN"]
     data = movielens_100k()
     model = without_history(sized(data, settings.embedding_dim), seed, **settings.options)
-    model.compile(keras.optimizers.Adam(settings.learning_rate), "binary_crossentropy")
+    optimizer = made(settings.optimizer, settings.learning_rate, settings, model)
+    model.compile(optimizer, "binary_crossentropy")
     return recops.training.train(
         model,
         data,

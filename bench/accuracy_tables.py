@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from recops.models import CATALOGUE, ESTIMATORS
+from recops.training import TRAINING
 
 CLICKS = {"auc": "test AUC", "logloss": "log loss", "gauc": "GAUC"}
 FOUND = {"hit_rate@10": "HR@10", "ndcg@10": "NDCG@10"}
@@ -15,12 +16,15 @@ MOVIELENS = "movielens-100k"
 Row = dict[str, Any]
 
 
-def groups(rows: Iterable[Row], data: str) -> list[dict[str, Any]]:
-    """Mean and standard deviation of each figure on a data set, a model (of a peer) a group."""
+def groups(rows: Iterable[Row], data: str, optimizer: str | None = None) -> list[dict[str, Any]]:
+    """Mean and standard deviation of each figure on a data set, a model (of a peer) a group.
+
+    Of the runs by that optimizer, or of None those by each model's own.
+    """
     runs: dict[tuple[str, str, str | None], list[Row]] = {}
     for row in rows:
         # The first lines were written when there was one task and one data set.
-        if row.get("data", MOVIELENS) == data:
+        if (row.get("data", MOVIELENS), row.get("optimizer")) == (data, optimizer):
             key = row["model"], row.get("task", "ranking"), row.get("peer")
             runs.setdefault(key, []).append(row)
     return [
@@ -109,6 +113,27 @@ def _lines(
         cells += [cell(group) for _, cell in more]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def optimizers(rows: Sequence[Row], data: str = MOVIELENS) -> str:
+    """The models that were also trained by another optimizer than theirs: each beside the other."""
+    lines = [
+        "| model | optimizer | runs | test AUC or HR@10 | log loss or NDCG@10 |",
+        "|---|---|---|---|---|",
+    ]
+    own = {g["model"]: g for g in groups(rows, data) if g["peer"] is None}
+    others = [
+        (name, group)
+        for name in sorted({row["optimizer"] for row in rows if row.get("optimizer")})
+        for group in groups(rows, data, name)
+    ]
+    for model in dict.fromkeys(group["model"] for _, group in others):
+        beside = [(TRAINING[model].optimizer, own[model])] if model in own else []
+        for name, group in (*beside, *(other for other in others if other[1]["model"] == model)):
+            figures = CLICKS if "auc" in group["test"] else FOUND
+            cells = [said(group, figure) for figure in list(figures)[:2]]
+            lines.append(f"| {model} | {name} | {group['runs']} | {' | '.join(cells)} |")
+    return "\n".join(lines) if others else ""
 
 
 def readme(rows: Sequence[Row]) -> str:

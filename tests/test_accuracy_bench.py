@@ -143,6 +143,29 @@ def test_accuracy_goes_on_where_it_was_stopped(bench, tmp_path, monkeypatch):
     assert "| FM | Rendle" in readme.read_text()
 
 
+def test_another_optimizer_has_lines_and_a_table_of_its_own(bench, tmp_path, monkeypatch):
+    accuracy = bench("accuracy")
+    monkeypatch.setitem(sys.modules["recops.training"].DATA, "movielens-100k", dataset)
+    monkeypatch.setattr(accuracy.accuracy_baseline, "fit", lambda _: {"test": row("", 0.6)["test"]})
+    doc, rows = tmp_path / "doc.md", tmp_path / "rows.jsonl"
+    both = (accuracy.BEGIN, accuracy.END, accuracy.OPTIMIZERS_BEGIN, accuracy.OPTIMIZERS_END)
+    doc.write_text("\n".join(both) + "\n")
+    rows.write_text(json.dumps(row("FM", 0.9, seed=0)) + "\n")
+    line = ["FM", "--seeds", "0", "--rows", str(rows), "--doc", str(doc), "--optimizer"]
+    accuracy.main([*line, "adam"])
+    written = [r for r in accuracy.read(rows) if r["model"] == "FM"]
+    assert [r.get("optimizer") for r in written] == [None, "adam"]
+    table, beside = doc.read_text().split(accuracy.OPTIMIZERS_BEGIN)
+    assert "| FM | ranking | 1 | 0.9000 |" in table
+    assert "| FM | lazy_adam | 1 | 0.9000 | 0.5000 |" in beside
+    assert f"| FM | adam | 1 | {written[1]['test']['auc']:.4f} |" in beside
+    # A model's own optimizer by its name is no other one.
+    monkeypatch.setattr(accuracy, "train_named", lambda *_, **__: pytest.fail("ran again"))
+    accuracy.main([*line, "lazy_adam"])
+    with pytest.raises(SystemExit):
+        accuracy.main(["GBDTLR", "--optimizer", "adam", "--rows", str(rows), "--doc", str(doc)])
+
+
 def test_trees_have_a_row_without_parameters(bench, tmp_path, monkeypatch):
     accuracy = bench("accuracy")
     monkeypatch.setitem(sys.modules["recops.training"].DATA, "movielens-100k", dataset)

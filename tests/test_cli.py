@@ -52,6 +52,51 @@ def test_train_writes_a_run_and_resumes_it(tmp_path, capsys):
     assert written["options"]["learning_rate"] == 0.02
     assert code_of("train FM --resume --batch-size 32") == 2
     assert "has batch_size 64, but now it is 32" in capsys.readouterr().err
+    assert written["options"]["optimizer"] == "lazy_adam"
+
+
+def test_train_names_its_optimizer_and_resumes_with_it(tmp_path, capsys):
+    assert code_of("train FM --batch-size 512 --optimizer adagrad --jit off --epochs 1") == 0
+    history = tmp_path / "runs" / "FM-movielens-100k" / "history.json"
+    assert json.loads(history.read_text())["options"]["optimizer"] == "adagrad"
+    assert code_of("train FM --resume --optimizer sgd --epochs 2") == 2
+    assert "has optimizer 'adagrad', but now it is 'sgd'" in capsys.readouterr().err
+    assert code_of("train FM --resume --epochs 2") == 0
+    state = tf.keras.models.load_model(history.parent / "model.keras")
+    assert state.optimizer.name == "lazy_adagrad"
+
+
+def test_a_run_of_before_there_was_a_choice_goes_on_as_it_was(tmp_path, monkeypatch):
+    now = training.TRAINING["DeepFM"]
+    assert now.options["l2_embedding_rows"] == "batch"
+    then = replace(now, options={**now.options, "l2_embedding_rows": "all"})
+    monkeypatch.setitem(training.TRAINING, "DeepFM", then)
+    assert code_of("train DeepFM --batch-size 512 --optimizer adam --jit off --epochs 1") == 0
+    history = tmp_path / "runs" / "DeepFM-movielens-100k" / "history.json"
+    content = json.loads(history.read_text())
+    del content["options"]["optimizer"], content["options"]["l2_embedding_rows"]
+    history.write_text(json.dumps(content))
+    monkeypatch.setitem(training.TRAINING, "DeepFM", now)
+    assert code_of("train DeepFM --resume --epochs 2") == 0
+    content = json.loads(history.read_text())
+    assert len(content["epochs"]) == 2
+    assert content["options"]["optimizer"] == "adam"
+    assert content["options"]["l2_embedding_rows"] == "all"
+
+
+def test_wide_and_deep_has_an_optimizer_for_each_part():
+    model = training.build("WideDeep", dataset())
+    wide, tables, rest = model.optimizer.optimizers
+    assert [each.name for each in (wide, tables, rest)] == ["lazy_ftrl", "lazy_adam", "lazy_adam"]
+    assert (tables.beta_1, rest.beta_1) == (0.0, 0.9)
+    rate = training.TRAINING["WideDeep"].learning_rate
+    assert float(model.optimizer.learning_rate) == pytest.approx(rate)
+    assert wide.get_config()["l1"] > 0
+    # A penalty of all rows makes all gradients dense: their momentum is of the last step.
+    assert training.build("FM", dataset()).optimizer.name == "lazy_adam"
+    adam = training.build("WideDeep", dataset(), optimizer="adam", learning_rate=0.5)
+    assert adam.optimizer.name == "adam"
+    assert float(adam.optimizer.learning_rate) == 0.5
 
 
 MISTAKES = {
@@ -67,6 +112,8 @@ MISTAKES = {
     "train FM --backend cpp": "RECOPS_CPP=0 switches the native library off",
     "train FM --mixed-precision half": "got 'half'",
     "train FM --jit maybe": "got 'maybe'",
+    "train FM --optimizer nope": "optimizer must be one of lazy_adam, adam, adagrad, "
+    "rowwise_adagrad, ftrl, sgd, got 'nope'",
     "train FM --epochs 0": "--epochs: expected a whole number of 1 or more, got '0'",
     "train FM --epochs 1.5": "got '1.5'",
     "train FM --batch-size -4": "--batch-size: expected a whole number of 1 or more, got '-4'",

@@ -144,6 +144,21 @@ def mark_built(optimizer: Any) -> None:
         optimizer._built = True
 
 
+def is_built(optimizer: Any) -> bool:
+    """Whether `build` is done."""
+    return bool(getattr(optimizer, "built" if KERAS_3 else "_built", False))
+
+
+def optimizer_arguments(name: str) -> dict[str, Any]:
+    """What the base class of optimizers takes from one that has no learning rate of its own."""
+    return {"name": name, "learning_rate": 0.0} if KERAS_3 else {"name": name}
+
+
+def path_of(weight: Any) -> str:
+    """The layers that hold a weight and its name: "hidden/dense/kernel"."""
+    return weight.path if KERAS_3 else weight.name.removesuffix(":0")
+
+
 def call_arguments(layer: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The symbolic arguments of a layer's first call in a functional model."""
     node = layer._inbound_nodes[0]

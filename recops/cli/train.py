@@ -26,7 +26,8 @@ def add(commands: Commands) -> None:
     train.add_argument(
         "--mixed-precision", metavar="POLICY", help="float32, mixed_bfloat16 or mixed_float16"
     )
-    train.add_argument("--learning-rate", type=positive, help="of Adam")
+    train.add_argument("--learning-rate", type=positive, help="of the optimizer")
+    train.add_argument("--optimizer", help="lazy_adam, adam, adagrad, rowwise_adagrad, ftrl or sgd")
     train.add_argument("--patience", type=count, help="epochs without a better figure")
     train.add_argument("--seed", type=natural, help="of weights, shuffle and dropout (0)")
     train.add_argument("--out", type=Path, metavar="DIR", help="default: runs/MODEL-DATA")
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
+        optimizer=arguments.optimizer,
         patience=arguments.patience,
         seed=arguments.seed,
         backend=arguments.backend,

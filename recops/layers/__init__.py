@@ -7,12 +7,13 @@ from recops.layers.bilstm import BiLSTM
 from recops.layers.cin import CIN
 from recops.layers.cross import Cross
 from recops.layers.dynamic_gru import DynamicGRU
-from recops.layers.embedding import EmbeddingBag, FusedEmbedding, PaddingMask
+from recops.layers.embedding import EmbeddingBag, FusedEmbedding
 from recops.layers.interacting import InteractingLayer, NumberEmbedding
 from recops.layers.interest import InterestEvolution, InterestExtractor
 from recops.layers.linear import Linear, WideCrosses
 from recops.layers.lsplm import LSPLM, RegionMixture
 from recops.layers.mlp import MLP, Dice
+from recops.layers.padding import PaddingMask
 from recops.layers.pairwise import FFM, FM, BiInteraction, InnerProduct, PairwiseHadamard
 from recops.layers.pooling import AttentionalPooling
 from recops.layers.recurrent import GRU

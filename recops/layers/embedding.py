@@ -25,7 +25,8 @@ from recops.features import (
     tables,
     to_config,
 )
-from recops.layers.base import OpLayer, positive
+from recops.layers.base import OpLayer, build_child, positive
+from recops.layers.regularization import REGULARIZED_ROWS, RowPenalty, UsedRows
 from recops.ops.embedding.rows import bag_rows
 
 Field = SparseFeature | SequenceFeature
@@ -45,12 +46,14 @@ class FusedEmbedding(OpLayer):
 
     Args:
       features: `SparseFeature`s and `SequenceFeature`s of one embedding_dim, or their configs.
-      embeddings_initializer, embeddings_regularizer: as in `keras.layers.Embedding`. A regularizer
-        reads the whole table in each step.
+      embeddings_initializer, embeddings_regularizer: as in `keras.layers.Embedding`.
       join: stack the fields; else return them by name.
+      regularized_rows: "all", whose penalty reads and moves the whole table in each step, or
+        "batch": the rows that the batch looks up alone, those in every m-th batch m times as
+        strongly, without those of id 0. The gradient then stays sparse; see `RowPenalty`.
       backend: which backend runs; None leaves the choice to recops.
 
-    Defaults: embeddings_initializer="uniform", join=True.
+    Defaults: embeddings_initializer="uniform", join=True, regularized_rows="all".
 
     Call: inputs is a dict with, for each feature's name, ids [B] of a sparse feature, [B, T] or
     [B, K, T] of a sequence, int32 or int64; other keys are ignored. Returns [B, F, D] in the
@@ -79,6 +82,7 @@ class FusedEmbedding(OpLayer):
         embeddings_initializer: Any = "uniform",
         embeddings_regularizer: Any = None,
         join: bool = True,
+        regularized_rows: str = "all",
         *,
         backend: str | None = None,
         **kwargs: Any,
@@ -86,11 +90,18 @@ class FusedEmbedding(OpLayer):
         super().__init__(backend=backend, **kwargs)
         self.features = _fields(features)
         self.join = join
+        self.regularized_rows = checks.choice(
+            "FusedEmbedding", "regularized_rows", regularized_rows, REGULARIZED_ROWS
+        )
         self.embedding_dim = _one_width(self.features)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.embeddings_regularizer = keras.regularizers.get(embeddings_regularizer)
         self._by_id = [f for f in self.features if (not join and _by_step(f)) or _is_sparse(f)]
         self._starts, self.rows = _stack(self.features, self._by_id)
+        self.penalty = None
+        if regularized_rows == "batch" and self.embeddings_regularizer is not None:
+            options = {"backend": backend, "name": "penalty"}
+            self.penalty = RowPenalty(self.embeddings_regularizer, self.rows, **options)
 
     def build(self, input_shape: Any = None) -> None:
         self.embeddings = compat.add_table(
@@ -98,25 +109,34 @@ class FusedEmbedding(OpLayer):
             name="embeddings",
             shape=(self.rows, self.embedding_dim),
             initializer=self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer,
+            regularizer=None if self.penalty else self.embeddings_regularizer,
         )
+        if self.penalty is not None:
+            build_child(self.penalty, input_shape)
         self.built = True
 
-    def call(self, inputs: Mapping[str, Any]) -> tf.Tensor | dict[str, tf.Tensor]:
+    def call(self, inputs: Mapping[str, Any], training: Any = None) -> Any:
         table = compat.variable(self.embeddings)
-        if not self.join:
-            return self._apart(table, inputs)
-        sparse = self._sparse(table, inputs)
+        used: list[UsedRows] = []
+        fields = (self._joined if self.join else self._apart)(table, inputs, used)
+        if self.penalty is not None:
+            self.add_loss(self.penalty.of(used, training))
+        return fields
+
+    def _joined(self, table: Any, inputs: Mapping[str, Any], used: list[UsedRows]) -> tf.Tensor:
+        sparse = self._sparse(table, inputs, used)
         fields = []
         for kind, run in _runs(self.features):
             if kind is SparseFeature:
                 fields.append(next(sparse))
             else:
-                fields += [self._pooled(table, inputs, f)[:, None] for f in run]
+                fields += [self._pooled(table, inputs, f, used)[:, None] for f in run]
         joined = fields[0] if len(fields) == 1 else tf.concat(fields, axis=1)  # [B, F, D]
         return tf.cast(joined, self.compute_dtype)
 
-    def _apart(self, table: Any, inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    def _apart(
+        self, table: Any, inputs: Mapping[str, Any], used: list[UsedRows]
+    ) -> dict[str, tf.Tensor]:
         """Every field by name; all that are not pooled come from one gather."""
         shapes = [_steps(feature) for feature in self._by_id]
         columns = [math.prod(shape) for shape in shapes]
@@ -127,9 +147,7 @@ class FusedEmbedding(OpLayer):
             ]
         )
         starts = np.array([self._starts[feature.name] for feature in self._by_id], np.int64)
-        found = ops.embedding_lookup(
-            table, tf.concat(ids, axis=1), np.repeat(starts, columns), backend=self._backend()
-        )
+        found = self._looked_up(table, tf.concat(ids, axis=1), np.repeat(starts, columns), used)
         found = tf.cast(found, self.compute_dtype)
         fields = {
             feature.name: tf.reshape(part, [-1, *shape, self.embedding_dim])
@@ -137,29 +155,50 @@ class FusedEmbedding(OpLayer):
         }
         for feature in self.features:
             if isinstance(feature, SequenceFeature) and feature.name not in fields:
-                pooled = self._pooled(table, inputs, feature)
+                pooled = self._pooled(table, inputs, feature, used)
                 fields[feature.name] = tf.cast(pooled, self.compute_dtype)
         return fields
 
     def _backend(self) -> str:
         return self.backend or "auto"
 
-    def _sparse(self, table: Any, inputs: Mapping[str, Any]) -> Iterator[tf.Tensor]:
+    def _looked_up(
+        self, table: Any, ids: tf.Tensor, offsets: np.ndarray, used: list[UsedRows]
+    ) -> tf.Tensor:
+        found = ops.embedding_lookup(table, ids, offsets, backend=self._backend())
+        if self.penalty is not None:
+            used.append((ids + tf.constant(offsets, ids.dtype), ids != 0, found))
+        return found
+
+    def _sparse(
+        self, table: Any, inputs: Mapping[str, Any], used: list[UsedRows]
+    ) -> Iterator[tf.Tensor]:
         """One gather for all sparse features, cut where a sequence stands between them."""
         if not self._by_id:
             return iter(())
         ids = _one_dtype([self._ids(inputs, feature, "B") for feature in self._by_id])
         offsets = np.array([self._starts[feature.name] for feature in self._by_id], np.int64)
-        found = ops.embedding_lookup(table, tf.stack(ids, axis=1), offsets, backend=self._backend())
+        found = self._looked_up(table, tf.stack(ids, axis=1), offsets, used)
         runs = [len(list(run)) for kind, run in _runs(self.features) if kind is SparseFeature]
         return iter([found] if len(runs) == 1 else tf.split(found, runs, axis=1))
 
-    def _pooled(self, table: Any, inputs: Mapping[str, Any], feature: SequenceFeature) -> tf.Tensor:
+    def _pooled(
+        self,
+        table: Any,
+        inputs: Mapping[str, Any],
+        feature: SequenceFeature,
+        used: list[UsedRows],
+    ) -> tf.Tensor:
         ids = self._ids(inputs, feature, "B T" if feature.sessions is None else "B K T")
         if feature.sessions is not None:
             ids = tf.reshape(ids, [-1, feature.sessions * feature.max_length])
         ids = known_ids(f"{type(self).__name__}({feature.name!r})", ids, feature.vocabulary_size)
         rows = tf.where(ids >= 0, ids + self._starts[feature.name], -1)
+        if self.penalty is not None:
+            # A pooled sum has the single rows no more.
+            known = tf.maximum(rows, 0)
+            found = ops.embedding_lookup(table, known, backend=self._backend())
+            used.append((known, ids > 0, found))
         return ops.embedding_bag(
             table, rows, ids != 0, None, feature.combiner, backend=self._backend()
         )
@@ -192,6 +231,7 @@ class FusedEmbedding(OpLayer):
             "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
             "embeddings_regularizer": keras.regularizers.serialize(self.embeddings_regularizer),
             "join": self.join,
+            "regularized_rows": self.regularized_rows,
         }
 
 
@@ -270,25 +310,6 @@ def _one_dtype(ids: list[tf.Tensor]) -> list[tf.Tensor]:
     if len({tensor.dtype for tensor in ids}) == 1:
         return ids
     return [tf.cast(tensor, tf.int64) for tensor in ids]
-
-
-@compat.serializable
-class PaddingMask(OpLayer):
-    """Where a sequence holds real ids: ids -> ids != 0, bool, True = keep.
-
-    Args:
-      backend: taken by all layers of recops; no op runs in this one.
-
-    Call: inputs of any shape, int32 or int64. Returns bool of the same shape.
-
-    Example:
-      >>> import numpy as np
-      >>> PaddingMask()(np.array([[3, 4, 0]])).numpy().tolist()
-      [[True, True, False]]
-    """
-
-    def call(self, inputs: Any) -> tf.Tensor:
-        return tf.convert_to_tensor(inputs) != 0
 
 
 @compat.serializable

@@ -16,6 +16,7 @@ from recops._core.compat import keras
 from recops.features import DenseFeature, Feature, SparseFeature, check, from_config, to_config
 from recops.layers.base import OpLayer, build_child, positive
 from recops.layers.embedding import FusedEmbedding, known_ids
+from recops.layers.regularization import REGULARIZED_ROWS, RowPenalty
 
 # A linear hash modulo a Mersenne prime: ids and multipliers below 2^31 keep int64 from overflowing.
 _PRIME = 2**31 - 1
@@ -34,14 +35,15 @@ class Linear(OpLayer):
     Args:
       features: any features, or their configs.
       use_bias: whether there is a bias.
-      l1, l2: penalties of all weights but the bias; each reads the whole table in each step.
+      l1, l2: penalties of all weights but the bias.
       kernel_initializer: of v.
       units: how many first-order terms.
       embeddings_initializer: of the ids' weights w.
+      regularized_rows: whose weights w are penalised, "all" or "batch"; see `FusedEmbedding`.
       backend: which backend runs; None leaves the choice to recops.
 
     Defaults: use_bias=True, l1=0.0, l2=0.0, kernel_initializer="glorot_uniform", units=1,
-    embeddings_initializer="zeros".
+    embeddings_initializer="zeros", regularized_rows="all".
 
     Call: inputs is a dict with each feature's ids, as for `FusedEmbedding`, or numbers
     [B, dimension], float. Returns [B, units] in the compute dtype.
@@ -65,6 +67,7 @@ class Linear(OpLayer):
         kernel_initializer: Any = "glorot_uniform",
         units: int = 1,
         embeddings_initializer: Any = "zeros",
+        regularized_rows: str = "all",
         *,
         backend: str | None = None,
         **kwargs: Any,
@@ -72,6 +75,9 @@ class Linear(OpLayer):
         super().__init__(backend=backend, **kwargs)
         positive(self, units=units)
         self.units = units
+        self.regularized_rows = checks.choice(
+            "Linear", "regularized_rows", regularized_rows, REGULARIZED_ROWS
+        )
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.features = tuple(check(from_config(features)))
         self.use_bias = use_bias
@@ -90,6 +96,7 @@ class Linear(OpLayer):
                 fields,
                 embeddings_initializer=self.embeddings_initializer,
                 embeddings_regularizer=_penalty(l1, l2),
+                regularized_rows=regularized_rows,
                 backend=backend,
                 name="table",
                 dtype=self.dtype_policy,
@@ -134,6 +141,7 @@ class Linear(OpLayer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "units": self.units,
             "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
+            "regularized_rows": self.regularized_rows,
         }
 
 
@@ -151,10 +159,13 @@ class WideCrosses(OpLayer):
       features: the features that crosses name, or their configs; others may be among them.
       crosses: names of two or more sparse features or dense features of dimension 1, a tuple each.
       num_buckets: most rows of one cross.
-      l1, l2: penalties of the weights; each reads the whole table in each step.
+      l1, l2: penalties of the weights.
+      regularized_rows: whose weights are penalised: "all", which reads and moves the whole table in
+        each step, or those of the "batch", where the gradient stays sparse. A cross has no padding:
+        the combination of all ids 0 is one like the others.
       backend: which backend runs; None leaves the choice to recops.
 
-    Defaults: num_buckets=100000, l1=0.0, l2=0.0.
+    Defaults: num_buckets=100000, l1=0.0, l2=0.0, regularized_rows="all".
 
     Call: inputs is a dict with ids [B] of each sparse feature that is crossed and numbers [B, 1] of
     each dense one. Returns [B, 1] in the compute dtype.
@@ -177,12 +188,16 @@ class WideCrosses(OpLayer):
         num_buckets: int = 100_000,
         l1: float = 0.0,
         l2: float = 0.0,
+        regularized_rows: str = "all",
         *,
         backend: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(backend=backend, **kwargs)
         positive(self, num_buckets=num_buckets)
+        self.regularized_rows = checks.choice(
+            "WideCrosses", "regularized_rows", regularized_rows, REGULARIZED_ROWS
+        )
         self.features = tuple(check(from_config(features)))
         self.crosses = tuple(tuple(cross) for cross in crosses)
         self.num_buckets = num_buckets
@@ -195,6 +210,11 @@ class WideCrosses(OpLayer):
             min(prod(f.vocabulary_size + 1 for f in sparse), num_buckets)
             for sparse, _ in self._parts
         ]
+        self.penalty = None
+        if regularized_rows == "batch" and (l1 or l2):
+            regularizer = _penalty(l1, l2)
+            rows = sum(self._rows)
+            self.penalty = RowPenalty(regularizer, rows, backend=backend, name="penalty")
 
     def build(self, input_shape: Any = None) -> None:
         self.weight = compat.add_table(
@@ -202,11 +222,13 @@ class WideCrosses(OpLayer):
             name="weight",
             shape=(sum(self._rows), 1),
             initializer="zeros",
-            regularizer=_penalty(self.l1, self.l2),
+            regularizer=None if self.penalty else _penalty(self.l1, self.l2),
         )
+        if self.penalty is not None:
+            build_child(self.penalty, input_shape)
         self.built = True
 
-    def call(self, inputs: Mapping[str, Any]) -> tf.Tensor:
+    def call(self, inputs: Mapping[str, Any], training: Any = None) -> tf.Tensor:
         batch = tf.shape(inputs[self.crosses[0][0]])[0]
         ids = [
             self._combined(inputs, sparse, rows, batch)
@@ -214,9 +236,13 @@ class WideCrosses(OpLayer):
         ]
         offsets = np.cumsum([0, *self._rows[:-1]])
         table = compat.variable(self.weight)
+        combined = tf.stack(ids, axis=1)
         weights = ops.embedding_lookup(
-            table, tf.stack(ids, axis=1), offsets, backend=self.backend or "auto"
+            table, combined, offsets, backend=self.backend or "auto"
         )  # [B, C, 1]
+        if self.penalty is not None:
+            used = (combined + offsets, combined >= 0, weights)
+            self.add_loss(self.penalty.of([used], training))
         terms = [
             tf.cast(weights[:, c], self.compute_dtype) * self._product(inputs, numbers)
             for c, (_, numbers) in enumerate(self._parts)
@@ -262,6 +288,7 @@ class WideCrosses(OpLayer):
             "num_buckets": self.num_buckets,
             "l1": self.l1,
             "l2": self.l2,
+            "regularized_rows": self.regularized_rows,
         }
 
 

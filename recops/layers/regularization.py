@@ -1,15 +1,104 @@
-"""Regularization of embeddings by what a batch holds (DIN)."""
+"""Regularization of embeddings by what a batch holds: its rows alone, each once (DIN)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from recops import ops
 from recops._core import checks, compat
+from recops._core.compat import keras
 from recops._core.numerics import widened
 from recops.layers.base import OpLayer, positive
+
+REGULARIZED_ROWS = ("all", "batch")
+# Rows of a table that a batch looks up, where they are to be penalised, and what was found: [...],
+# [...], [..., D]. All places of a row have one value, and are penalised or not alike.
+UsedRows = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+class RowPenalty(OpLayer):
+    """Penalty of the rows of one table that a batch looks up, which stands in for that of all rows.
+
+        penalty = sum_r (steps / uses_r) (l1 |w_r|_1 + l2 |w_r|^2)   over the distinct rows r used
+
+    uses_r is in how many of the training steps so far row r was used, this one included. A row that
+    is in every m-th batch is held back m times as strongly when it is: over an epoch by what the
+    penalty of the whole table holds it back, one step at a time, so that l1 and l2 mean the same.
+    In between it does not move, and the gradient stays sparse. A row that no batch uses is never
+    held back, where the penalty of the table would bring it to zero. How many places a row has in a
+    batch does not matter. Outside training nothing is counted.
+
+    Not called but asked by the layer of the table, whose loss the penalty is.
+
+    Args:
+      regularizer: L1, L2 or L1L2 of Keras.
+      rows: of the table.
+      backend: of `recops.ops.row_sums`; None leaves the choice to recops.
+
+    Raises: ValueError for another regularizer, which may be no sum over rows.
+
+    Cost: that of the rows used: a grouping of the ids and two passes over the values. State: one
+    number a row.
+    """
+
+    def __init__(self, regularizer: Any, rows: int, *, backend: str | None, **kwargs: Any) -> None:
+        super().__init__(backend=backend, **kwargs)
+        known = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
+        if not isinstance(regularizer, known):
+            raise ValueError(
+                f"regularized_rows='batch' needs a regularizer L1, L2 or L1L2 of Keras, got "
+                f"{type(regularizer).__name__}; take regularized_rows='all'"
+            )
+        self.l1 = float(getattr(regularizer, "l1", 0.0))
+        self.l2 = float(getattr(regularizer, "l2", 0.0))
+        self.rows = rows
+
+    def build(self, input_shape: Any = None) -> None:
+        options = {"dtype": "float32", "initializer": "zeros", "trainable": False}
+        self.uses = compat.add_table(self, name="uses", shape=(self.rows,), **options)
+        self.steps = compat.add_table(self, name="steps", shape=(), **options)
+        self.built = True
+
+    def of(self, used: Sequence[UsedRows], training: Any) -> tf.Tensor:
+        """The penalty of the rows used; in training they are counted first."""
+        first = first_places([rows for rows, _, _ in used], self.backend or "auto")
+        uses, steps = compat.variable(self.uses), compat.variable(self.steps)
+        # Under Keras 2 it may be a tensor.
+        if training is not None and training is not False:
+            one = tf.cast(training, tf.float32)
+            steps.assign_add(one)
+            for here, (rows, _, _) in zip(first, used):
+                counts = tf.reshape(one * tf.cast(here, tf.float32), [-1])
+                uses.scatter_add(tf.IndexedSlices(counts, tf.reshape(rows, [-1])))
+        terms = []
+        for here, (rows, kept, values) in zip(first, used):
+            values = only(here & kept, values)
+            rarity = tf.maximum(steps, 1) / tf.maximum(tf.gather(uses, rows), 1)
+            each = self.l2 * tf.square(values)
+            if self.l1:
+                each += self.l1 * tf.abs(values)
+            terms.append(tf.reduce_sum(tf.cast(rarity, values.dtype)[..., None] * each))
+        return tf.add_n(terms)
+
+
+def first_places(parts: Sequence[tf.Tensor], backend: str) -> list[tf.Tensor]:
+    """Where a row comes first in all parts together, in their shapes."""
+    flat = [tf.cast(tf.reshape(rows, [-1]), tf.int64) for rows in parts]
+    joined = flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
+    # A row's sum stands in its first place, and zero in the others.
+    counted = ops.row_sums(joined, tf.ones([tf.shape(joined)[0], 1]), backend=backend)
+    first = tf.split(counted[:, 0] > 0, [tf.shape(rows)[0] for rows in flat])
+    return [tf.reshape(here, tf.shape(rows)) for here, rows in zip(first, parts)]
+
+
+def only(kept: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Values [..., D], float32 at least, and 0 where they are not kept."""
+    (wide,) = widened(values)
+    return tf.where(kept[..., None], wide, tf.zeros([], wide.dtype))
 
 
 @compat.serializable
@@ -26,8 +115,9 @@ class BatchAwareL2(OpLayer):
       vocabulary_size: number of real ids V; ids run 0..V.
       l2: weight of the penalty.
       counts: n, [V + 1] numbers of 0 or more; None: call `adapt` with the ids of the training data
-        before the first step. An id that was never counted is taken as counted once.
-      backend: taken by all layers of recops; no op runs in this one.
+        before the first step. An id that was never counted is taken as counted once. They are a
+        weight, which is saved with the others.
+      backend: which backend groups the ids; None leaves the choice to recops.
 
     Defaults: l2=0.01.
 
@@ -36,7 +126,7 @@ class BatchAwareL2(OpLayer):
 
     Raises: ValueError for wrong shapes or counts, or a call before the counts are known.
 
-    Cost: two passes over the embeddings and one number a row of the table.
+    Cost: a grouping of the ids and two passes over the embeddings, whatever the table.
 
     Source: Zhou et al., Deep Interest Network, KDD 2018, section 5.1, eq. 6.
 
@@ -62,7 +152,29 @@ class BatchAwareL2(OpLayer):
         positive(self, vocabulary_size=vocabulary_size)
         self.vocabulary_size = vocabulary_size
         self.l2 = l2
-        self.counts = None if counts is None else self._checked(np.asarray(counts))
+        self._given = None if counts is None else self._checked(np.asarray(counts))
+        self._weight: Any = None
+
+    @property
+    def counts(self) -> np.ndarray | None:
+        """n, [V + 1], or None as long as they are not known."""
+        if self._weight is None:
+            return self._given
+        return compat.as_tensor(self._weight).numpy()
+
+    def build(self, ids_shape: Any = None, embeddings_shape: Any = None) -> None:
+        if self._given is None:
+            raise ValueError("BatchAwareL2: give counts, or call adapt(ids of the training data)")
+        given = self._given
+        self._weight = compat.add_table(
+            self,
+            name="counts",
+            shape=(self.vocabulary_size + 1,),
+            dtype="float32",
+            initializer=lambda shape, dtype=None, **_: tf.constant(given, dtype or tf.float32),
+            trainable=False,
+        )
+        self.built = True
 
     def _checked(self, counts: np.ndarray) -> np.ndarray:
         rows = self.vocabulary_size + 1
@@ -82,14 +194,14 @@ class BatchAwareL2(OpLayer):
                 f"from {flat.min(initial=0)} to {flat.max(initial=0)}"
             )
         found = np.bincount(flat, minlength=self.vocabulary_size + 1)
-        self.counts = found if self.counts is None else self.counts + found
+        self._given = found if self.counts is None else self.counts + found
+        if self._weight is not None:
+            self._weight.assign(self._given)
 
     def _knows(self, ids: np.ndarray) -> bool:
         return ids.min(initial=0) >= 0 and ids.max(initial=0) <= self.vocabulary_size
 
     def call(self, ids: Any, embeddings: Any) -> tf.Tensor:
-        if self.counts is None:
-            raise ValueError("BatchAwareL2: give counts, or call adapt(ids of the training data)")
         ids = tf.convert_to_tensor(ids)
         embeddings = checks.floats("BatchAwareL2", "embeddings", embeddings, None)
         if embeddings.shape.rank != ids.shape.rank + 1:
@@ -97,19 +209,14 @@ class BatchAwareL2(OpLayer):
                 f"BatchAwareL2: embeddings must be [*ids.shape, D], got "
                 f"{checks.describe(embeddings)} for ids {checks.describe(ids)}"
             )
-        self.add_loss(self._penalty(tf.reshape(ids, [-1]), embeddings))
+        self.add_loss(self._penalty(ids, embeddings))
         return tf.cast(embeddings, self.compute_dtype)
 
     def _penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-        (values,) = widened(tf.reshape(embeddings, [-1, embeddings.shape[-1]]))
-        inverse = 1 / np.maximum(np.asarray(self.counts, np.float64), 1)
-        inverse[0] = 0.0
-        # An id's share is split among its places in the batch, so that each id counts once.
-        rows = self.vocabulary_size + 1
-        places = tf.math.unsorted_segment_sum(tf.ones_like(ids, values.dtype), ids, rows)
-        share = tf.gather(tf.math.divide_no_nan(tf.constant(inverse, values.dtype), places), ids)
-        squares = tf.reduce_sum(tf.square(values), axis=1)
-        return self.l2 / 2 * tf.reduce_sum(squares * share)
+        counts = tf.maximum(tf.gather(compat.variable(self._weight), ids), 1)
+        (first,) = first_places([ids], self.backend or "auto")
+        squares = tf.square(only(first & (ids != 0), embeddings))
+        return self.l2 / 2 * tf.reduce_sum(squares / tf.cast(counts, squares.dtype)[..., None])
 
     def compute_output_shape(self, ids_shape: Any, embeddings_shape: Any = None) -> Any:
         return tuple(embeddings_shape)
@@ -119,5 +226,20 @@ class BatchAwareL2(OpLayer):
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,
             "l2": self.l2,
-            "counts": None if self.counts is None else self.counts.tolist(),
+            # Once there is a weight, it is saved as one.
+            "counts": None if self._weight is not None else _listed(self._given),
+            "counted": self._weight is not None,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> BatchAwareL2:
+        config = dict(config)
+        counted = config.pop("counted", False)
+        layer = cls(**config)
+        if counted:
+            layer._given = np.zeros([layer.vocabulary_size + 1])
+        return layer
+
+
+def _listed(counts: np.ndarray | None) -> list[float] | None:
+    return None if counts is None else counts.tolist()

@@ -13,7 +13,8 @@ import tensorflow as tf
 from recops import ops
 from recops._core import checks, compat
 from recops._core.compat import keras
-from recops.layers.base import OpLayer, positive
+from recops.layers.base import OpLayer, build_child, positive
+from recops.layers.regularization import REGULARIZED_ROWS, RowPenalty
 from recops.ops.sampled_softmax.samplers import SAMPLERS, AliasTable, alias_table
 
 
@@ -35,12 +36,15 @@ class SampledSoftmax(OpLayer):
       remove_accidental_hits: leave a drawn item out where it is the label.
       use_bias: whether each item has a bias.
       embeddings_initializer, embeddings_regularizer: as in `keras.layers.Embedding`.
+      regularized_rows: "all", whose penalty reads and moves the whole table in each step, or
+        "batch": the rows of the labels alone, without id 0, those in every m-th batch m times as
+        strongly. The gradient then stays sparse; see `RowPenalty`.
       seed: of the draws; each call draws anew, as a function of the seed and of how many calls
         there were, which is saved with the weights.
       backend: which backend runs; None leaves the choice to recops.
 
     Defaults: sampler="log_uniform", distortion=0.75, remove_accidental_hits=True, use_bias=False,
-    embeddings_initializer="uniform".
+    embeddings_initializer="uniform", regularized_rows="all".
 
     Call: inputs [B, D], float, and labels [B], int32 or int64; `sampled` as in the op, in place of
     a draw. Returns [B, 1], float32.
@@ -68,6 +72,7 @@ class SampledSoftmax(OpLayer):
         embeddings_initializer: Any = "uniform",
         embeddings_regularizer: Any = None,
         seed: int | None = None,
+        regularized_rows: str = "all",
         *,
         backend: str | None = None,
         **kwargs: Any,
@@ -94,6 +99,14 @@ class SampledSoftmax(OpLayer):
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.embeddings_regularizer = keras.regularizers.get(embeddings_regularizer)
         self.seed = random.randrange(2**31) if seed is None else seed
+        self.regularized_rows = checks.choice(
+            "SampledSoftmax", "regularized_rows", regularized_rows, REGULARIZED_ROWS
+        )
+        self.penalty = None
+        if regularized_rows == "batch" and self.embeddings_regularizer is not None:
+            regularizer = self.embeddings_regularizer
+            rows = vocabulary_size + 1
+            self.penalty = RowPenalty(regularizer, rows, backend=backend, name="penalty")
 
     def build(self, inputs_shape: Any, labels_shape: Any = None) -> None:
         rows, dim = self.vocabulary_size + 1, tuple(inputs_shape)[-1]
@@ -102,8 +115,10 @@ class SampledSoftmax(OpLayer):
             name="embeddings",
             shape=(rows, dim),
             initializer=self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer,
+            regularizer=None if self.penalty else self.embeddings_regularizer,
         )
+        if self.penalty is not None:
+            build_child(self.penalty, inputs_shape)
         self.bias = None
         if self.use_bias:
             self.bias = compat.add_table(self, name="bias", shape=(rows,), initializer="zeros")
@@ -141,7 +156,9 @@ class SampledSoftmax(OpLayer):
         for place in range(len(store.keys())):
             weights[place].assign(store[str(place)])
 
-    def call(self, inputs: Any, labels: Any, sampled: Any = None) -> tf.Tensor:
+    def call(
+        self, inputs: Any, labels: Any, sampled: Any = None, training: Any = None
+    ) -> tf.Tensor:
         table = compat.variable(self.embeddings)
         number = compat.as_tensor(self.calls)
         if sampled is None:
@@ -160,6 +177,10 @@ class SampledSoftmax(OpLayer):
             seed=tf.stack([tf.constant(self.seed), number]),
             backend=self.backend or "auto",
         )
+        if self.penalty is not None:
+            ids = checks.ids("SampledSoftmax", "labels", labels, "B")[:, None]
+            found = ops.embedding_lookup(table, ids, backend=self.backend or "auto")
+            self.add_loss(self.penalty.of([(ids, ids != 0, found)], training))
         return tf.cast(loss, tf.float32)[:, None]
 
     def compute_output_shape(self, inputs_shape: Any, labels_shape: Any = None) -> Any:
@@ -182,6 +203,7 @@ class SampledSoftmax(OpLayer):
             "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
             "embeddings_regularizer": keras.regularizers.serialize(self.embeddings_regularizer),
             "seed": self.seed,
+            "regularized_rows": self.regularized_rows,
         }
 
 

@@ -18,6 +18,7 @@ from recops.features import (
     inputs,
 )
 from recops.layers import MLP, FusedEmbedding, Linear, PaddingMask
+from recops.layers.regularization import REGULARIZED_ROWS
 from recops.models.feature_model import FeatureModel
 
 _HEADS = {"binary": "sigmoid", "regression": "linear"}
@@ -35,7 +36,9 @@ class Parts:
       task: "binary" (a probability) or "regression" (any real number).
       seed: makes all initial weights and dropout masks reproducible; None draws new ones.
       backend: of all layers.
-      l2_embedding: L2 penalty of the embeddings; 0 keeps their gradient sparse.
+      l2_embedding: L2 penalty of the embeddings.
+      l2_embedding_rows: which rows of its tables a model penalises: "all" makes the gradient of a
+        table with a penalty dense; of "batch" it stays sparse. See `FusedEmbedding`.
       sequences: which behaviours of a `target` the model reads: "pooled" reads all; "histories"
         leaves out those in sessions, "sessions" those without, and each needs one of its kind.
       keep_negatives: read sampled negatives (`negative_of`), which train few models.
@@ -51,6 +54,7 @@ class Parts:
         seed: int | None = None,
         backend: str | None = None,
         l2_embedding: float = 0.0,
+        l2_embedding_rows: str = "all",
         sequences: str = "pooled",
         keep_negatives: bool = False,
     ) -> None:
@@ -74,6 +78,9 @@ class Parts:
         self.task = checks.choice(name, "task", task, tuple(_HEADS))
         self.backend = backend
         self.l2_embedding = l2_embedding
+        self.l2_embedding_rows = checks.choice(
+            name, "l2_embedding_rows", l2_embedding_rows, REGULARIZED_ROWS
+        )
         self.inputs = inputs(self.features)
         self._random = None if seed is None else random.Random(seed)
 
@@ -137,6 +144,7 @@ class Parts:
             embeddings_initializer=keras.initializers.RandomUniform(seed=self.seed()),
             embeddings_regularizer=l2(self.l2_embedding),
             join=join,
+            regularized_rows=self.l2_embedding_rows,
             backend=self.backend,
             name=name,
         )
@@ -158,6 +166,7 @@ class Parts:
             l1=l1,
             l2=l2,
             kernel_initializer=self.glorot(),
+            regularized_rows=self.l2_embedding_rows,
             backend=self.backend,
             name="linear",
             dtype="float32",

@@ -29,6 +29,7 @@ def AFM(
     l2_attention: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -48,14 +49,16 @@ def AFM(
       use_bn: normalize them before the hidden layers.
       hidden_units, activation: of the hidden layers, as in `MLP`.
       l1_linear, l2_linear: penalties of the first-order weights.
-      l2_attention, l2_hidden, l2_embedding: L2 penalties. Those of tables read them whole in each
-        step.
+      l2_attention, l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: pooling="att", attention_factor=8, dropout=0.5, use_dnn=False, use_bn=True,
     hidden_units=(128, 64), activation="relu", l1_linear=0.0, l2_linear=0.0, l2_attention=0.0,
-    l2_hidden=0.0, l2_embedding=0.0, task="binary".
+    l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the first
     order's.
@@ -78,6 +81,7 @@ def AFM(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     first = parts.linear(l1_linear, l2_linear)
     embeddings = parts.embeddings()  # [B, F, D]

@@ -26,6 +26,7 @@ def AutoInt(
     l2_attention: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -43,14 +44,16 @@ def AutoInt(
         numbers enter the hidden layers alone.
       hidden_units, activation, dropout: of the deep part, as in `MLP`; no units (the paper's
         AutoInt) is no deep part, units make it AutoInt+.
-      l2_attention, l2_hidden, l2_embedding: L2 penalties. That of embeddings reads their table
-        whole in each step.
+      l2_attention, l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: num_layers=3, num_heads=2, head_dim=8, use_res=True, scaling=False,
     embed_numeric=True, hidden_units=(), activation="relu", dropout=0.0, l2_attention=0.0,
-    l2_hidden=0.0, l2_embedding=0.0, task="binary".
+    l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -73,6 +76,7 @@ def AutoInt(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     if num_layers < 1:
         raise ValueError(f"AutoInt: num_layers must be 1 or more, got {num_layers}")

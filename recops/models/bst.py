@@ -25,6 +25,7 @@ def BST(
     dropout: float = 0.2,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -44,14 +45,16 @@ def BST(
       use_bn: normalize what the hidden layers read: the transformer's outputs are of unit scale,
         the other embeddings start small.
       dropout: rate in the transformer and after each hidden layer.
-      l2_hidden, l2_embedding: L2 penalties. That of embeddings reads their table whole in each
-        step.
+      l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: num_blocks=1, num_heads=8, transformer_activation="leaky_relu", pooling="flatten",
     hidden_units=(1024, 512, 256), activation="leaky_relu", use_bn=False, dropout=0.2,
-    l2_hidden=0.0, l2_embedding=0.0, task="binary".
+    l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -76,6 +79,7 @@ def BST(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     embedded, masks = parts.steps()
     sequences = [

@@ -21,6 +21,7 @@ def DCN(
     l2_cross: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -34,13 +35,16 @@ def DCN(
       parameterization: "vector" (DCN) or "matrix" (DCNv2).
       num_cross_layers: L; crosses reach order L + 1. In vector form they have 2 L n parameters.
       hidden_units, activation, dropout: of the deep part, as in `MLP`; () leaves the crosses alone.
-      l2_cross, l2_hidden, l2_embedding: L2 penalties. That of the embeddings reads the whole table
-        in each step.
+      l2_cross, l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: parameterization="vector", num_cross_layers=3, hidden_units=(256, 128, 64),
-    activation="relu", dropout=0.0, l2_cross=0.0, l2_hidden=0.0, l2_embedding=0.0, task="binary".
+    activation="relu", dropout=0.0, l2_cross=0.0, l2_hidden=0.0, l2_embedding=0.0,
+    l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -54,7 +58,15 @@ def DCN(
       >>> model.get_layer("cross").count_params()  # 2 L n of n = 4 + 1
       20
     """
-    parts = Parts("DCN", features, task=task, seed=seed, backend=backend, l2_embedding=l2_embedding)
+    parts = Parts(
+        "DCN",
+        features,
+        task=task,
+        seed=seed,
+        backend=backend,
+        l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
+    )
     x = parts.vector()  # [B, n]
     cross = Cross(
         num_cross_layers,

@@ -20,6 +20,7 @@ def DeepFM(
     l2_linear: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -34,13 +35,15 @@ def DeepFM(
     Args:
       features: two or more sparse or sequence features of one embedding_dim, and any dense ones.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
-      l2_linear, l2_hidden, l2_embedding: L2 penalties. That of the embeddings reads the whole table
-        in each step.
+      l2_linear, l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: hidden_units=(128, 64, 32), activation="relu", dropout=0.0, l2_linear=0.0,
-    l2_hidden=0.0, l2_embedding=0.0, task="binary".
+    l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the deep part's.
 
@@ -62,6 +65,7 @@ def DeepFM(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     embeddings = parts.embeddings()  # [B, F, D]
     x = parts.with_numbers(keras.layers.Flatten()(embeddings))  # [B, F D + n]

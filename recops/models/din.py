@@ -23,6 +23,7 @@ def DIN(
     dropout: float | Sequence[float] = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -39,14 +40,16 @@ def DIN(
         `TargetAttention`. Without the softmax the interest keeps its strength, as in the paper.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
       use_bn: normalize what the hidden layers read.
-      l2_hidden, l2_embedding: L2 penalties. That of embeddings reads their table whole in each
-        step.
+      l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: attention_units=(80, 40), attention_activation="sigmoid", weight_normalization=True,
     hidden_units=(200, 80), activation="dice", use_bn=True, dropout=0.0, l2_hidden=0.0,
-    l2_embedding=0.0, task="binary".
+    l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -70,6 +73,7 @@ def DIN(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     embedded, masks = parts.steps()
     interests = [

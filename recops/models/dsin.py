@@ -30,6 +30,7 @@ def DSIN(
     dropout: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -49,15 +50,17 @@ def DSIN(
       use_bn: normalize what the hidden layers read: the interests are of unit scale, the other
         embeddings start small.
       dropout: rate in the session interests and after each hidden layer.
-      l2_hidden, l2_embedding: L2 penalties. That of embeddings reads their table whole in each
-        step.
+      l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: num_heads=1, lstm_layers=2, res_layers=0, use_layer_norm=True, use_positional="bias",
     causal=False, mask_diagonal=False, attention_units=(80, 40), attention_activation="sigmoid",
     weight_normalization=True, hidden_units=(200, 80), activation="relu", use_bn=False, dropout=0.0,
-    l2_hidden=0.0, l2_embedding=0.0, task="binary".
+    l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -81,6 +84,7 @@ def DSIN(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     embedded, masks = parts.steps()
     interests = [

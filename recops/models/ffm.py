@@ -18,6 +18,7 @@ def FFM(
     l1_linear: float = 0.0,
     l2_linear: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -31,11 +32,15 @@ def FFM(
         alone. Their own embedding_dim is not used.
       embedding_dim: width of each vector; an id has F of them.
       l1_linear, l2_linear: penalties of the first-order weights.
-      l2_embedding: L2 penalty of the vectors. Penalties read whole tables in each step.
+      l2_embedding: L2 penalty of the vectors.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of the initial weights.
 
-    Defaults: embedding_dim=8, l1_linear=0.0, l2_linear=0.0, l2_embedding=0.0, task="binary".
+    Defaults: embedding_dim=8, l1_linear=0.0, l2_linear=0.0, l2_embedding=0.0,
+    l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -57,6 +62,7 @@ def FFM(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     count = len(parts.fields)
     first = parts.linear(l1_linear, l2_linear)

@@ -27,6 +27,7 @@ def FiBiNET(
     l2_linear: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -45,13 +46,17 @@ def FiBiNET(
       use_linear: have the first-order term, which holds the bias; else the deep part holds it.
       hidden_units, activation, dropout, residual: of the deep part, as in `MLP`.
       l1_linear, l2_linear: penalties of the first-order weights.
-      l2_hidden, l2_embedding: L2 penalties. Those of tables read them whole in each step.
+      l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: bilinear_type="interaction", reduction_ratio=3, squeeze="mean", layer_norm=False,
     use_linear=True, hidden_units=(128, 128), activation="relu", dropout=0.3, residual=False,
-    l1_linear=0.0, l2_linear=0.0, l2_hidden=0.0, l2_embedding=0.0, task="binary".
+    l1_linear=0.0, l2_linear=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all",
+    task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -73,6 +78,7 @@ def FiBiNET(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     logits = [parts.linear(l1_linear, l2_linear)] if use_linear else []
     embeddings = parts.embeddings()  # [B, F, D]

@@ -17,6 +17,7 @@ def FM(
     l1_linear: float = 0.0,
     l2_linear: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -30,11 +31,15 @@ def FM(
         the first-order term alone.
       embedding_dim: width of the factors; None takes the features' own.
       l1_linear, l2_linear: penalties of the first-order weights.
-      l2_embedding: L2 penalty of the factors. Penalties read whole tables in each step.
+      l2_embedding: L2 penalty of the factors.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of the initial weights.
 
-    Defaults: l1_linear=0.0, l2_linear=0.0, l2_embedding=0.0, task="binary".
+    Defaults: l1_linear=0.0, l2_linear=0.0, l2_embedding=0.0, l2_embedding_rows="all",
+    task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -56,6 +61,7 @@ def FM(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     first = parts.linear(l1_linear, l2_linear)
     embeddings = parts.embeddings(width=embedding_dim)  # [B, F, D]

@@ -20,6 +20,7 @@ def LSPLM(
     base_features: Sequence[str] | None = None,
     l1: float = 0.0,
     l2: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -35,11 +36,13 @@ def LSPLM(
         None is all.
       base_features: names of those that the regressions see, x_b; the paper takes the ad's. None
         is all. Where both are all, the weights of an id for both lie together: one gather.
-      l1, l2: penalties of all weights but biases, which read the tables whole in each step.
+      l1, l2: penalties of all weights but biases.
+      l2_embedding_rows: which rows of its tables they hold back: "all" reads and moves them in each
+        step; of "batch", the rows in use alone, so that a table's gradient stays sparse.
       task: "binary" or "regression", which has no sigmoid.
       backend: of all layers. seed: of initial weights.
 
-    Defaults: regions=12, l1=0.0, l2=0.0, task="binary".
+    Defaults: regions=12, l1=0.0, l2=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -52,7 +55,14 @@ def LSPLM(
       >>> LSPLM([SparseFeature("user", 9), SparseFeature("item", 19)], regions=4).output_shape
       (None, 1)
     """
-    parts = Parts("LSPLM", features, task=task, seed=seed, backend=backend)
+    parts = Parts(
+        "LSPLM",
+        features,
+        task=task,
+        seed=seed,
+        backend=backend,
+        l2_embedding_rows=l2_embedding_rows,
+    )
     names = [feature.name for feature in parts.features]
 
     def first_order(wanted: Sequence[str] | None, units: int, name: str) -> Any:
@@ -68,6 +78,7 @@ def LSPLM(
             l2=l2,
             kernel_initializer=parts.glorot(),
             units=units,
+            regularized_rows=parts.l2_embedding_rows,
             # From zeros all regions would be alike, and stay so.
             embeddings_initializer=keras.initializers.RandomNormal(stddev=0.1, seed=parts.seed()),
             backend=backend,

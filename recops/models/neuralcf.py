@@ -23,6 +23,7 @@ def NeuralCF(
     dropout: float | Sequence[float] = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -37,12 +38,15 @@ def NeuralCF(
       mf_dim: width of p and q.
       mlp_dim: width of p' and q'; None is `mf_dim`.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
-      l2_hidden, l2_embedding: L2 penalties. That of the tables reads them whole in each step.
+      l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: user="user", item="item", mf_dim=8, hidden_units=(64, 32, 16), activation="relu",
-    dropout=0.0, l2_hidden=0.0, l2_embedding=0.0, task="binary".
+    dropout=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {user: ids, item: ids} to [B, 1] float32.
 
@@ -69,6 +73,7 @@ def NeuralCF(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     factors = PairwiseHadamard(backend=backend, name="product")(
         parts.embeddings("mf_embedding", mf_dim)

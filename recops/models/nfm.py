@@ -24,6 +24,7 @@ def NFM(
     l2_linear: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -38,12 +39,15 @@ def NFM(
       dropout: as in `MLP`; None is 0.5, 0.3 and then 0.1 in every further layer.
       use_bn: normalize the interaction and the numbers before the hidden layers.
       l1_linear, l2_linear: penalties of the first-order weights.
-      l2_hidden, l2_embedding: L2 penalties. Those of tables read them whole in each step.
+      l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: hidden_units=(1024, 512, 256), activation="relu", use_bn=True, l1_linear=0.0,
-    l2_linear=0.0, l2_hidden=0.0, l2_embedding=0.0, task="binary".
+    l2_linear=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the first
     order's; the deep part ends without one.
@@ -65,6 +69,7 @@ def NFM(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     if dropout is None:
         dropout = [_RATES[min(i, len(_RATES) - 1)] for i in range(len(hidden_units))]

@@ -26,6 +26,7 @@ def PNN(
     dropout: float | Sequence[float] = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -43,13 +44,15 @@ def PNN(
       pairs: inner products of "upper", the pairs i < j, or "full", all F^2 with each field's own.
       hidden_units: of the product layer and the layers after it; at least one.
       activation, dropout: of all of them, as in `MLP`.
-      l2_hidden, l2_embedding: L2 penalties. That of the embeddings reads the whole table in each
-        step.
+      l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: product="inner", pairs="upper", hidden_units=(256, 128, 64), activation="relu",
-    dropout=0.0, l2_hidden=0.0, l2_embedding=0.0, task="binary".
+    dropout=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -76,6 +79,7 @@ def PNN(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     embeddings = parts.embeddings()  # [B, F, D]
 

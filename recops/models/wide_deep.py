@@ -24,6 +24,7 @@ def WideDeep(
     l2_wide: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -40,13 +41,16 @@ def WideDeep(
       num_buckets: most rows of one cross; more combinations are hashed.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
       l1_wide, l2_wide: penalties of the wide weights; L1 makes them sparse.
-      l2_hidden, l2_embedding: L2 penalties of the deep part. Those of tables read them whole.
+      l2_hidden, l2_embedding: L2 penalties of the deep part.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: wide="linear", crosses=(), num_buckets=100000, hidden_units=(256, 128, 64),
     activation="relu", dropout=0.0, l1_wide=0.0, l2_wide=0.0, l2_hidden=0.0, l2_embedding=0.0,
-    task="binary".
+    l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the wide part's.
 
@@ -69,6 +73,7 @@ def WideDeep(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     logits = [parts.linear(l1_wide, l2_wide)]
     if crosses:
@@ -78,6 +83,7 @@ def WideDeep(
             num_buckets,
             l1_wide,
             l2_wide,
+            parts.l2_embedding_rows,
             backend=backend,
             name="crosses",
             dtype="float32",

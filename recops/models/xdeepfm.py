@@ -26,6 +26,7 @@ def XDeepFM(
     l2_cin: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -40,13 +41,16 @@ def XDeepFM(
       layer_size, cin_activation, split_half, cin_bias: of `CIN`; DeepCTR has "relu", True, True.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
       l1_linear, l2_linear: penalties of the first-order weights.
-      l2_cin, l2_hidden, l2_embedding: L2 penalties. Those of tables read them whole in each step.
+      l2_cin, l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: layer_size=(128, 128), split_half=False, cin_bias=False, hidden_units=(128, 128),
     activation="relu", dropout=0.0, l1_linear=0.0, l2_linear=0.0, l2_cin=0.0, l2_hidden=0.0,
-    l2_embedding=0.0, task="binary".
+    l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the first
     order's.
@@ -69,6 +73,7 @@ def XDeepFM(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     first = parts.linear(l1_linear, l2_linear)
     embeddings = parts.embeddings()  # [B, F, D]

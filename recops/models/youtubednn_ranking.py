@@ -52,6 +52,7 @@ def YoutubeDNNRanking(
     dropout: float | Sequence[float] = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     task: str = "binary",
     backend: str | None = None,
     seed: int | None = None,
@@ -77,12 +78,15 @@ def YoutubeDNNRanking(
         with its square and root. The paper has the time since the user last watched the channel,
         and how often the video was shown to the user already.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
-      l2_hidden, l2_embedding: L2 penalties. That of the tables reads them whole in each step.
+      l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       task: "binary" or "regression", which has no `serving_model`.
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: hidden_units=(1024, 512, 256), activation="relu", dropout=0.0, l2_hidden=0.0,
-    l2_embedding=0.0, task="binary".
+    l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: RankingModel, a keras.Model from {feature name: values} to [B, 1] float32, with
     `serving_model`, also when it was reloaded.
@@ -112,6 +116,7 @@ def YoutubeDNNRanking(
         seed=seed,
         backend=backend,
         l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
     )
     deep = parts.hidden(parts.vector(), hidden_units, activation, dropout, l2_hidden)
     made = parts.model(parts.logit(deep, use_bias=True, name="output_logit"))

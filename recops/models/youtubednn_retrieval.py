@@ -58,6 +58,7 @@ def YoutubeDNNRetrieval(
     distortion: float = 0.75,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
+    l2_embedding_rows: str = "all",
     backend: str | None = None,
     seed: int | None = None,
 ) -> Any:
@@ -88,11 +89,15 @@ def YoutubeDNNRetrieval(
       num_sampled, sampler, counts, distortion: as in `SampledSoftmax`. "log_uniform" takes the
         items' ids to be in order of falling frequency; "frequency" needs counts [V + 1]. Id 0 is
         never drawn.
-      l2_hidden, l2_embedding: L2 penalties; that of the tables reads them whole in each step.
+      l2_hidden, l2_embedding: L2 penalties.
+      l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
+        them in each step; of "batch", the rows in use alone, so that a table's gradient stays
+        sparse. See `FusedEmbedding`.
       backend: of all layers. seed: of initial weights, dropout and sampled items.
 
     Defaults: item="item", activation="relu", output_activation="linear", dropout=0.0,
-    num_sampled=100, sampler="log_uniform", distortion=0.75, l2_hidden=0.0, l2_embedding=0.0.
+    num_sampled=100, sampler="log_uniform", distortion=0.75, l2_hidden=0.0, l2_embedding=0.0,
+    l2_embedding_rows="all".
 
     Returns: RetrievalModel, a keras.Model from {feature name: values} to [B, 1] float32, with
     `user_model` and `item_embeddings()`, also when it was reloaded.
@@ -127,7 +132,14 @@ def YoutubeDNNRetrieval(
             f"{name}: the last of hidden_units must be {dim}, the embedding_dim of {item!r}, got "
             f"{widths}"
         )
-    parts = Parts(name, own, seed=seed, backend=backend, l2_embedding=l2_embedding)
+    parts = Parts(
+        name,
+        own,
+        seed=seed,
+        backend=backend,
+        l2_embedding=l2_embedding,
+        l2_embedding_rows=l2_embedding_rows,
+    )
     x = parts.hidden(parts.vector(), widths[:-1], activation, dropout, l2_hidden)
     # Indexes take float32.
     user = keras.layers.Dense(
@@ -143,6 +155,7 @@ def YoutubeDNNRetrieval(
         embeddings_initializer=keras.initializers.RandomUniform(seed=parts.seed()),
         embeddings_regularizer=keras.regularizers.L2(l2_embedding) if l2_embedding else None,
         seed=parts.seed(),
+        regularized_rows=l2_embedding_rows,
         backend=backend,
         name=_ITEMS,
     )

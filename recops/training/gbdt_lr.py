@@ -27,7 +27,16 @@ OPTIONS: dict[str, Any] = {
     "passthrough": True,
 }
 # What a training in epochs and steps takes, and this one does not.
-_IN_STEPS = ("epochs", "batch_size", "learning_rate", "patience", "backend", "precision", "jit")
+_IN_STEPS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "optimizer",
+    "patience",
+    "backend",
+    "precision",
+    "jit",
+)
 # Lists of more values than this are read by their length alone.
 _MOST_COLUMNS = 64
 

@@ -17,7 +17,7 @@ from recops.data import Dataset, movielens_100k
 from recops.data.readers import READERS
 from recops.features import DenseFeature
 from recops.models import CATALOGUE, ESTIMATORS
-from recops.training import gbdt_lr
+from recops.training import gbdt_lr, optimizers
 from recops.training.loop import Result, train
 from recops.training.runs import check_vacant, recorded
 from recops.training.settings import TRAINING
@@ -34,6 +34,7 @@ def train_named(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    optimizer: str | None = None,
     patience: int | None = None,
     seed: int | None = None,
     backend: str | None = None,
@@ -49,8 +50,12 @@ def train_named(
 
     Args:
       epochs, batch_size, patience, seed, out, resume, verbose: as in `train`.
-      learning_rate: of Adam. An estimator (GBDTLR) takes none of the options of epochs and steps,
-        and `out` then holds `model.pkl`.
+      learning_rate: of the optimizer. An estimator (GBDTLR) takes none of the options of epochs and
+        steps, and `out` then holds `model.pkl`.
+      optimizer: "lazy_adam", "adam", "adagrad", "rowwise_adagrad", "ftrl" or "sgd", the row-sparse
+        ones of `recops.optimizers` where it has them. "lazy_adam" moves tables without momentum.
+        Where none is asked for, WideDeep has FTRL for its wide part and LazyAdam, whose the
+        learning rate is, for the deep one.
       backend: of all layers while training; the saved model names none.
       precision: "float32", "mixed_bfloat16" or "mixed_float16".
       jit: "on" compiles the step with XLA; "auto" does where a GPU is visible.
@@ -69,6 +74,7 @@ def train_named(
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            optimizer=optimizer,
             patience=patience,
             backend=backend,
             precision=precision,
@@ -82,10 +88,13 @@ def train_named(
         begun = recorded(Path(out))["options"]
     elif out is not None:
         check_vacant(Path(out))
+    named = optimizers.checked(optimizer or begun.get("optimizer", settings.optimizer), settings)
     asked = {
         "epochs": (epochs, 30),
         "batch_size": (batch_size, settings.batch_size),
-        "learning_rate": (learning_rate, settings.learning_rate),
+        "learning_rate": (learning_rate, optimizers.learning_rate(named, settings)),
+        "optimizer": (optimizer, named),
+        "l2_embedding_rows": (None, settings.options.get("l2_embedding_rows", "all")),
         "patience": (patience, settings.patience),
         "seed": (seed, 0),
         "backend": (backend, dispatch.current()),
@@ -96,7 +105,8 @@ def train_named(
         what: begun.get(what, default) if value is None else value
         for what, (value, default) in asked.items()
     }
-    own = {what: chosen[what] for what in ("learning_rate", "backend", "precision", "jit")}
+    names = ("learning_rate", "optimizer", "l2_embedding_rows", "backend", "precision", "jit")
+    own = {what: chosen[what] for what in names}
     _check_backend(chosen["backend"])
     splits = read(entry.task)
     with dispatch.backend(chosen["backend"]):
@@ -105,6 +115,8 @@ def train_named(
             splits,
             seed=chosen["seed"],
             learning_rate=chosen["learning_rate"],
+            optimizer=chosen["optimizer"],
+            l2_embedding_rows=chosen["l2_embedding_rows"],
             precision=chosen["precision"],
             jit=chosen["jit"],
         )
@@ -151,22 +163,31 @@ def build(
     *,
     seed: int = 0,
     learning_rate: float | None = None,
+    optimizer: str | None = None,
+    l2_embedding_rows: str | None = None,
     precision: str = "float32",
     jit: str = "auto",
 ) -> Any:
-    """A model of the catalogue for a data set with the sizes of `TRAINING`, compiled with Adam."""
+    """A model of the catalogue for a data set with the sizes of `TRAINING`, compiled.
+
+    Args:
+      learning_rate, optimizer, precision, jit: as in `train_named`; None is that of `TRAINING`.
+      l2_embedding_rows: of models whose settings say which; None is theirs.
+    """
     checks.choice("train", "mixed precision", precision, PRECISIONS)
     checks.choice("train", "jit", jit, JIT)
     settings = TRAINING[name]
-    rate = settings.learning_rate if learning_rate is None else learning_rate
+    named = optimizers.checked(optimizer or settings.optimizer, settings)
+    rate = optimizers.learning_rate(named, settings) if learning_rate is None else learning_rate
     if not 0 < rate < math.inf:
         raise ValueError(f"train: learning_rate must be above 0, got {rate}")
+    options = dict(settings.options)
+    if l2_embedding_rows is not None and "l2_embedding_rows" in options:
+        options["l2_embedding_rows"] = l2_embedding_rows
     with _policy(precision):
-        model = CATALOGUE[name].build(
-            sized(data, settings.embedding_dim), seed=seed, **settings.options
-        )
+        model = CATALOGUE[name].build(sized(data, settings.embedding_dim), seed=seed, **options)
         model.compile(
-            keras.optimizers.Adam(rate),
+            optimizers.made(named, rate, settings, model),
             losses.identity if data.task == "retrieval" else CATALOGUE[name].loss,
             jit_compile=jit == "on" or (jit == "auto" and dispatch.gpu_visible()),
         )

@@ -141,7 +141,11 @@ def recorded(folder: Path) -> dict[str, Any]:
     path = folder / _HISTORY
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {name: content[name] for name in ("options", "epochs", "test")}
+        found = {name: content[name] for name in ("options", "epochs", "test")}
+        if "learning_rate" in found["options"]:
+            # The first runs by name do not say what there was no choice of.
+            found["options"] = {"optimizer": "adam", "l2_embedding_rows": "all", **found["options"]}
+        return found
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(
             f"train: {folder} holds no run to resume (no {_HISTORY}); leave --resume out to begin "

@@ -9,13 +9,29 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model is trained where nothing else is asked for: sizes, steps, and its own options."""
+    """How a model is trained where nothing else is asked for: sizes, steps, and its own options.
+
+    `wide` has the arguments of the first optimizer where there are two, "wide+deep", such as
+    "ftrl+lazy_adam".
+    """
 
     embedding_dim: int = 16
     batch_size: int = 512
     learning_rate: float = 1e-3
     patience: int = 2
+    optimizer: str = "lazy_adam"
     options: Mapping[str, Any] = field(default_factory=dict)
+    wide: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _by_batch(settings: Settings) -> Settings:
+    """With the penalty on the rows of the batch alone.
+
+    Its strength stayed what it was: of DeepFM 1e-3 has a validation AUC of 0.782 either way, and on
+    the rows of the batch 3e-4 has 0.777 and 3e-3 0.778. Models for which this was worse (FM: 0.761
+    for 0.766) or was not tried on three seeds keep the penalty of all rows.
+    """
+    return replace(settings, options={**settings.options, "l2_embedding_rows": "batch"})
 
 
 # Chosen by validation AUC on MovieLens 100K, NeuralCF and YoutubeDNNRetrieval by hit rate at 10.
@@ -41,17 +57,29 @@ TRAINING: dict[str, Settings] = {
     "LSPLM": Settings(
         batch_size=512, learning_rate=3e-3, patience=4, options={"regions": 6, "l2": 1e-5}
     ),
-    # Negatives drawn anew each epoch are a penalty of their own.
+    # Negatives drawn anew each epoch are a penalty of their own. Steps of 2e-3 have a hit rate of
+    # 0.692 on validation, these 0.704.
     "NeuralCF": Settings(
         batch_size=2048,
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         patience=3,
-        options={"l2_embedding": 1e-6, "dropout": 0.2, "mf_dim": 16},
+        options={
+            "l2_embedding": 1e-6,
+            "l2_embedding_rows": "batch",
+            "dropout": 0.2,
+            "mf_dim": 16,
+        },
     ),
-    "WideDeep": _DEEP,
-    "DCN": _DEEP,
+    # Of the wide part: 0.7785 on validation, with an accumulator that starts at 0.1 0.7765, with
+    # steps of 0.02 0.7773, with l1=1e-2 0.7767; all by LazyAdam, 0.7786.
+    "WideDeep": replace(
+        _by_batch(_DEEP),
+        optimizer="ftrl+lazy_adam",
+        wide={"learning_rate": 0.05, "initial_accumulator_value": 1e-5, "l1": 1e-3},
+    ),
+    "DCN": _by_batch(_DEEP),
     # Larger steps than its kin: 0.781 on validation for 0.778.
-    "DeepFM": replace(_DEEP, learning_rate=2e-3),
+    "DeepFM": replace(_by_batch(_DEEP), learning_rate=2e-3),
     "XDeepFM": replace(_DEEP, options={**_DEEP.options, "layer_size": (32, 32)}),
     # The paper's three wide layers are meant for more data than this. With the common penalty of
     # 1e-3 the validation AUC is 0.7675, with this one 0.7685 and a log loss of 0.566, not 0.590;
@@ -66,7 +94,7 @@ TRAINING: dict[str, Settings] = {
     "FiBiNET": replace(_DEEP, learning_rate=2e-3),
     "AutoInt": replace(_DEEP, options={**_DEEP.options, "hidden_units": (256, 128, 64)}),
     "YoutubeDNNRanking": replace(_DEEP, options={**_DEEP.options, "hidden_units": (256, 128)}),
-    "DIN": _INTEREST,
+    "DIN": _by_batch(_INTEREST),
     "DIEN": _INTEREST,
     # Layer normalization brings the interests to unit scale, beside embeddings that start at 0.05,
     # and hides the penalty of the embeddings. Normalizing instead what the hidden layers read, with
@@ -98,6 +126,8 @@ TRAINING: dict[str, Settings] = {
         embedding_dim=64,
         batch_size=256,
         learning_rate=1e-3,
+        # No other was tried.
+        optimizer="adam",
         options={"layers": 1, "heads": 2, "dff": 128, "dropout": 0.3},
     ),
 }

@@ -50,6 +50,5 @@ SPECS = [
         lambda rng: {"ids": ids(rng, 8, 2), "embeddings": floats(2, D)(rng)},
         lambda layer, x: x["embeddings"],
         call=lambda layer, x: layer(x["ids"], x["embeddings"]),
-        runs_op=False,
     ),
 ]
