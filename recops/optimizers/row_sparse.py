@@ -8,9 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from recops import ops
-from recops._core import compat, dispatch
+from recops._core import compat
 from recops._core.numerics import widened
-from recops.ops.row_update.cpp import in_large_pages
 
 # Arguments of Keras's optimizers that read or write the whole table in each step.
 _REFUSED = {
@@ -46,16 +45,6 @@ class RowSparse(_Optimizer):
 
     rule: str
     catch_up = False
-
-    def build(self, variables: Sequence[Any]) -> None:
-        """Make the state; called once, by Keras."""
-        super().build(variables)
-        self._settle(variables)
-
-    def _settle(self, variables: Sequence[Any]) -> None:
-        """Have the tables and their state stand where their rows are found fast."""
-        if not (dispatch.gpu_visible() or tf.distribute.has_strategy()):
-            in_large_pages(compat.variable(v) for v in (*variables, *compat.variables_of(self)))
 
     def _slots(self, index: int) -> list[Any]:
         raise NotImplementedError

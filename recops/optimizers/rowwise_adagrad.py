@@ -91,7 +91,6 @@ class RowwiseAdagrad(LazyAdagrad):
             for place, variable in enumerate(variables)
         ]
         compat.mark_built(self)
-        self._settle(variables)
 
     def _dense_step(self, index: int, gradient: Any, variable: Any, *rate: Any) -> None:
         learning_rate = tf.cast(rate[0] if rate else self.learning_rate, variable.dtype)

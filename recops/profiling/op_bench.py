@@ -110,8 +110,7 @@ def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Ro
     """Check and time every provider of a case, forward and, where it has one, forward+backward."""
     arrays = case.arrays(dtype)
     inputs = {name: tf.nest.map_structure(tf.constant, value) for name, value in arrays.items()}
-    # What the op changes is held in variables, as it is in a training.
-    variables = {n: tf.nest.map_structure(tf.Variable, inputs.pop(n)) for n in case.updated}
+    changed = {name: inputs.pop(name) for name in arrays if name in case.updated}
     machine = stopwatch.rates(dtype)
     for mode in MODES if differentiated(arrays, case.constant) else MODES[:1]:
         backward = mode == MODES[1]
@@ -119,13 +118,15 @@ def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Ro
         steps: dict[tuple[str, str], Callable[[], Any]] = {}
         verdicts: dict[tuple[str, str], _Verdict] = {}
         for key, provider in providers(case).items():
+            # What the op changes is held in variables, as it is in a training; each has its own.
+            variables = tf.nest.map_structure(tf.Variable, changed)
             fn = functools.partial(provider, **variables)
             if key[0].startswith("stock."):
                 # A form may make its layers at the first call, which it cannot inside a trace.
                 fn(**inputs)
+                tf.nest.map_structure(lambda held, value: held.assign(value), variables, changed)
             step = _step(fn, inputs, backward, key[1] == "jit", case.constant)
-            changed = _reset(variables, arrays)
-            verdicts[key] = _check(step, changed, truth, dtype)
+            verdicts[key] = _check(step, tf.nest.flatten(list(variables.values())), truth, dtype)
             if verdicts[key].status == "ok":
                 steps[key] = step
         labels = {f"{provider}/{compiled}": (provider, compiled) for provider, compiled in steps}
@@ -157,13 +158,6 @@ def run(case: Case, dtype: str = "float32", seconds: float = 3.0) -> Iterator[Ro
                 recops=__version__,
                 git=_git(),
             )
-
-
-def _reset(variables: Mapping[str, Any], arrays: Mapping[str, Any]) -> list[tf.Variable]:
-    """The variables in the order of the arguments, at their first values."""
-    for name, held in variables.items():
-        tf.nest.map_structure(lambda variable, value: variable.assign(value), held, arrays[name])
-    return tf.nest.flatten([variables[name] for name in arrays if name in variables])
 
 
 def _step(
