@@ -15,7 +15,7 @@
 namespace recops {
 namespace {
 
-constexpr int64_t kAhead = 8;  // rows on their way while one is written
+constexpr int64_t kAhead = 16;  // rows on their way while one is written
 
 // The results of an update stand where its arguments do, or are copies of them.
 void CopyToOutputs(const Call& call) {
