@@ -46,7 +46,9 @@ LINES = (
     ("PyTorch, SparseAdam", "#4f8f4f", "PyTorch", "sparse_adam"),
 )
 # Of these every point has its number, below the line or above it; the last stands with the name.
-NUMBERED = {"recops": (-13, "top"), "stock": (9, "bottom")}
+NUMBERED = {"recops": (-13, "top"), "stock": (-10, "top")}
+# Behind words that a line may cross.
+WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1}
 
 
 def read(path: Path) -> list[Row]:
@@ -104,10 +106,11 @@ def chart(models: Sequence[Row], peers: Sequence[Row]) -> Figure:
         mine = side == "recops"
         axes.plot(x, y, "o-", color=colour, linewidth=3 if mine else 1.6, markersize=5)
         shift, align = NUMBERED.get(side, (None, None))
-        for at, ms in zip(x[:-1], y) if shift is not None else ():
+        # Where the tables are small all lines begin together: one number says it.
+        for at, ms in list(zip(x[:-1], y))[0 if mine else 1 :] if shift is not None else ():
             axes.annotate(
                 number(ms), (at, ms), (0, shift), textcoords="offset points", ha="center",
-                va=align, color=colour, fontsize=9, fontweight="bold" if mine else None,
+                va=align, color=colour, fontsize=9, fontweight="bold" if mine else None, bbox=WHITE,
             )  # fmt: skip
         ends.append((y[-1], x[-1], f"{name}: {number(y[-1])}", colour))
     _name_lines(axes, ends)
@@ -139,7 +142,7 @@ def _name_lines(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> Non
         taken = at
         axes.annotate(
             name, (rows, at), (12, 0), textcoords="offset points", va="center", color=colour,
-            fontsize=9, annotation_clip=False,
+            fontsize=9, annotation_clip=False, bbox=WHITE,
         )  # fmt: skip
 
 
