@@ -105,6 +105,14 @@ def reseed(model: Any, *entropy: int) -> None:
         )
 
 
+def philox_dropout(inputs: Any, rate: float, noise_shape: Any, seed_generator: Any) -> tf.Tensor:
+    """Dropout of Keras 3 by a generator that is named, and not left to the compiler."""
+    seed = tf.bitcast(tf.cast(seed_generator.next(), tf.uint32), tf.int32)
+    return tf.nn.experimental.stateless_dropout(
+        inputs, rate=rate, seed=seed, rng_alg="philox", noise_shape=noise_shape
+    )
+
+
 def build_with_all_shapes(layer: Any, **inputs: Any) -> None:
     """Build a layer of several arguments before its first call.
 

@@ -15,6 +15,7 @@ from recops._core import compat
 from recops._core.compat import keras
 from recops.layers.attention_axes import AttentionAxes
 from recops.layers.base import OpLayer, build_child, kept, positive, varied
+from recops.layers.dropout import Dropout
 
 
 class ShapedLayer(OpLayer):
@@ -129,7 +130,7 @@ class MultiHeadAttention(ShapedLayer):
         self.seed = seed
         self.supports_masking = True
         wide = "float64" if self.compute_dtype == "float64" else "float32"
-        self.dropout_layer = keras.layers.Dropout(dropout, seed=seed, name="dropout", dtype=wide)
+        self.dropout_layer = Dropout(dropout, seed=seed, name="dropout", dtype=wide)
 
     def __call__(self, query: Any, value: Any, key: Any = None, *args: Any, **kwargs: Any) -> Any:
         compat.build_with_all_shapes(self, query=query, value=value, key=key)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from recops._core import compat
 from recops._core.compat import keras
 from recops.layers.base import OpLayer, build_child, positive, varied
+from recops.layers.dropout import Dropout
 
 
 @compat.serializable
@@ -166,9 +167,7 @@ class MLP(OpLayer):
             for i in range(len(self.dense))
         ]
         self.dropouts = [
-            keras.layers.Dropout(
-                rate, seed=None if seed is None else seed + i, name=f"dropout_{i}", dtype=dtype
-            )
+            Dropout(rate, seed=None if seed is None else seed + i, name=f"dropout_{i}", dtype=dtype)
             for i, rate in enumerate(self.rates)
         ]
 

@@ -11,6 +11,7 @@ from recops._core import checks, compat
 from recops._core.compat import keras
 from recops._core.numerics import accumulate
 from recops.layers.base import OpLayer, build_child, positive, side_by_side, static_shape, varied
+from recops.layers.dropout import Dropout
 
 POSITIONS = ("bias", None)
 
@@ -158,7 +159,7 @@ class SessionExtractor(OpLayer):
         if use_positional:
             self.positions = BiasEncoding(seed=self._seed(0), name="positions", dtype=dtype)
         self.dropouts = [
-            keras.layers.Dropout(dropout, seed=self._seed(3 + i), name=f"dropout_{i}", dtype=dtype)
+            Dropout(dropout, seed=self._seed(3 + i), name=f"dropout_{i}", dtype=dtype)
             for i in range(2)
         ]
         self.normalizations = [

@@ -12,6 +12,7 @@ from recops._core import checks, compat
 from recops._core.compat import keras
 from recops.layers.attention import MultiHeadAttention, ShapedLayer, kept_inputs, mask_of
 from recops.layers.base import OpLayer, build_child, positive, varied
+from recops.layers.dropout import Dropout
 
 _SCALED = ("tokens", "positions")
 
@@ -149,7 +150,7 @@ class _Block(ShapedLayer):
             for name in self._SUBLAYERS
         ]
         self.dropouts = [
-            keras.layers.Dropout(
+            Dropout(
                 self.dropout, seed=self._seed(i), name=f"{name}_dropout", dtype=self.dtype_policy
             )
             for i, name in enumerate(self._SUBLAYERS)

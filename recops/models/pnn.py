@@ -9,6 +9,7 @@ from recops._core import checks
 from recops._core.compat import keras
 from recops.features import Feature
 from recops.layers import InnerProduct, OuterProduct
+from recops.layers.dropout import Dropout
 from recops.layers.mlp import activation_layer, dropout_rates
 from recops.models._parts import Parts, l2
 
@@ -111,7 +112,7 @@ def PNN(
         signals.append(outer(embeddings))
     x = keras.layers.Add(name="product")(signals)  # [B, H1]
     x = activation_layer(activation, name="product_activation")(x)
-    x = keras.layers.Dropout(rates[0], seed=parts.seed())(x)
+    x = Dropout(rates[0], seed=parts.seed())(x)
     x = parts.with_numbers(x)
     x = parts.hidden(x, hidden_units[1:], activation, rates[1:], l2_hidden)
     return parts.model(parts.logit(x, use_bias=True, name="deep"))

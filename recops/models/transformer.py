@@ -12,6 +12,7 @@ from recops._core import checks, compat, dispatch
 from recops._core.compat import keras
 from recops.layers import PositionalEncoding, TransformerDecoder, TransformerEncoder
 from recops.layers.base import build_child, positive
+from recops.layers.dropout import Dropout
 
 _NAMES = ("source", "target")
 
@@ -103,9 +104,7 @@ class Transformer(keras.Model):
         ]
         self.positions = PositionalEncoding(max_length, name="positions", dtype=self.dtype_policy)
         self.dropouts = [
-            keras.layers.Dropout(
-                dropout, seed=next(seeds), name=f"{name}_dropout", dtype=self.dtype_policy
-            )
+            Dropout(dropout, seed=next(seeds), name=f"{name}_dropout", dtype=self.dtype_policy)
             for name in _NAMES
         ]
         self.encoders = [
