@@ -7,6 +7,7 @@ the same but for the library, which is then built at first need, or never.
 
 import importlib.util
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -31,8 +32,9 @@ class BuildPy(build_py):
         folder = Path(self.build_lib) / "recops" / "native"
         try:
             built = build.find_or_build(root=folder, rebuild=True)
+            # Logs, locks, and the library of an install before this one.
             for by_product in set(folder.iterdir()) - {built.path.parent}:
-                by_product.unlink()
+                shutil.rmtree(by_product) if by_product.is_dir() else by_product.unlink()
         except build.BuildError as error:
             print(f"recops: installed without the native library: {error}", file=sys.stderr)
 

@@ -84,6 +84,7 @@ tf::Status InferShapes(const Op& op, tf::shape_inference::InferenceContext* c) {
 // shares, there is no need to have them copy, as TensorFlow's own scatters do.
 void Own(tf::OpKernelContext* c, tf::Var* variable) {
   tf::Tensor* tensor = variable->tensor();
+  Check(tensor->dtype() != tf::DT_INVALID, "a variable has no value yet");
   if (!tensor->RefCountIsOne()) {
     tf::Tensor copy;
     const tf::Status status = c->allocate_temp(tensor->dtype(), tensor->shape(), &copy);

@@ -206,9 +206,7 @@ def _build(program: str, folder: Path, quiet: bool, anew: bool) -> Built:
         with concurrent.futures.ThreadPoolExecutor(max(1, _processors())) as pool:
             # The longest first.
             units = sorted(sources(), key=lambda path: path != _XLA)
-            jobs = {
-                path: pool.submit(_compile, program, path, Path(scratch), anew) for path in units
-            }
+            jobs = {path: pool.submit(_compile, program, path, anew) for path in units}
             results = {path: job.result() for path, job in jobs.items()}
         log.write_text("".join(said for _, said in results.values()))
         failed = [path for path, (object_file, _) in results.items() if object_file is None]
@@ -239,7 +237,7 @@ def _build(program: str, folder: Path, quiet: bool, anew: bool) -> Built:
     return Built(folder / LIBRARY, not failed)
 
 
-def _compile(program: str, path: Path, scratch: Path, anew: bool) -> tuple[Path | None, str]:
+def _compile(program: str, path: Path, anew: bool) -> tuple[Path | None, str]:
     """The object file of a unit, or None, and what the compiler said.
 
     Objects are kept: after a change of one kernel, the units that include TensorFlow's headers,
@@ -258,13 +256,15 @@ def _compile(program: str, path: Path, scratch: Path, anew: bool) -> tuple[Path 
     kept = cache_root() / "objects" / f"{path.parent.name}-{path.stem}-{digest.hexdigest()[:16]}.o"
     if kept.exists() and not anew:
         return kept, ""
-    target = scratch / kept.name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the finished one: a file is moved into place within one file system alone.
+    target = kept.with_name(f".{os.getpid()}-{kept.name}")
     done = _run([*command, "-o", str(target)])
     said = f"$ {' '.join(command)}\n{done.stdout}{done.stderr}"
     if done.returncode:
+        target.unlink(missing_ok=True)
         return None, said
-    kept.parent.mkdir(exist_ok=True)
-    target.rename(kept)
+    target.replace(kept)
     return kept, said
 
 

@@ -56,6 +56,7 @@ void Update(const Call& call) {
   using Rule = RuleOf<A>;
   constexpr int kArrays = 1 + Rule::kSlots, kFixed = kArrays + Rule::kRowSlots + kCatchUp;
   const Buffer &ids = call.inputs[kFixed], &values = call.inputs[kFixed + 1];
+  Check(!call.inputs[0].dims.empty(), "table: expected [R, ...]");
   const double* scalars = call.in<double>(kFixed + 2);
   for (int i = 0; i < kArrays + Rule::kRowSlots; ++i) {
     Check(call.inputs[i].type == values.type, "a slot is not of the type of its table");

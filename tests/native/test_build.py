@@ -180,3 +180,11 @@ def test_a_question_alone_builds_nothing(tiny: Path, monkeypatch: pytest.MonkeyP
     with native.without_building():
         assert "not built yet" in (native.why_not() or "")
     assert build.find() is None
+
+
+def test_a_library_is_built_elsewhere_with_an_empty_cache(tiny: Path, tmp_path: Path) -> None:
+    built = build.find_or_build(root=tmp_path / "package" / "native")
+    assert built.path.parent.parent == tmp_path / "package" / "native"
+    assert built.path.exists()
+    kept = sorted((build.cache_root() / "objects").iterdir())
+    assert [path.suffix for path in kept] == [".o"]

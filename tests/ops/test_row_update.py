@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from recops import ops
-from recops._core import dispatch
+from recops._core import dispatch, native
 from recops.ops.row_update.rules import RULES, slots_of
 from tests.ops.test_contract import _refusal_in
 from tests.oracles.row_update import row_sums, row_update
@@ -238,3 +238,10 @@ def test_one_variable_twice_is_refused(mode: str) -> None:
     step = _step(mode, [table, table], rule="adagrad", learning_rate=0.1, backend="cpp")
     with pytest.raises(tf.errors.InvalidArgumentError, match="one variable is given twice"):
         step(tf.constant([0]), tf.ones([1, 2]))
+
+
+def test_a_raw_call_with_a_scalar_for_a_table_is_an_error() -> None:
+    _skip_what_cannot_run("cpp", "eager")
+    one, ids = tf.constant(1.0), tf.zeros([1], tf.int32)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="table: expected"):
+        native.call("RowUpdateAdagrad", one, one, ids, tf.ones([1]), tf.ones([3], tf.float64))
