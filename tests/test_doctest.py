@@ -39,6 +39,7 @@ PACKAGES = (
     recops.metrics,
     recops.models,
     recops.ops,
+    recops.optimizers,
     recops.retrieval,
     recops.schedules,
 )

@@ -23,11 +23,10 @@ class ByPath(keras.optimizers.Optimizer):
       default: the optimizer of all others.
       name: of the optimizer.
 
-    Defaults: name="by_path".
-
-    `learning_rate` is that of `default`. Each optimizer clips, decays and schedules its own
-    variables and counts its own steps. Inside `keras.optimizers.LossScaleOptimizer` a step that is
-    not finite is skipped by all; inside this one none is taken.
+    Variables may have any shape. `learning_rate` is that of `default`. Each optimizer clips, decays
+    and schedules its own variables and counts its own steps. Inside
+    `keras.optimizers.LossScaleOptimizer` a step that is not finite is skipped by all; inside this
+    one none is taken.
 
     Raises: ValueError for a pattern that is no regular expression, an optimizer that is given
     twice, or a `LossScaleOptimizer`; in `build` for a pattern that no variable has.

@@ -22,14 +22,15 @@ class LazyAdagrad(RowSparse, keras.optimizers.Adagrad):
     Args:
       learning_rate: a float, a `LearningRateSchedule`, or a function without arguments.
       initial_accumulator_value, epsilon: as in Keras's Adagrad.
-      weight_decay, clipnorm, clipvalue, global_clipnorm, name, **kwargs: as in `LazyAdam`.
+      weight_decay, clipnorm, clipvalue, global_clipnorm, name: as in `LazyAdam`, and so are further
+        arguments of Keras's optimizers.
 
-    Defaults: learning_rate=1e-3, initial_accumulator_value=0.1, epsilon=1e-7, no decay and no
-    clipping.
+    Defaults: learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-07.
 
     Raises: as `LazyAdam`.
 
-    Numerics: as `LazyAdam`. State: one array like each variable. Cost: see `recops.ops.row_update`.
+    Numerics: as `LazyAdam`. State: one array [R, ...] like each variable. Cost: see
+    `recops.ops.row_update`.
 
     Source: Duchi et al., Adaptive Subgradient Methods, JMLR 2011.
 

@@ -33,18 +33,18 @@ class LazyAdam(RowSparse, keras.optimizers.Adam):
       weight_decay: decoupled; of a table, once a use, of the rows used.
       clipnorm, clipvalue, global_clipnorm: as in Keras, on the summed rows; at most one of them.
       name: of the optimizer.
-      **kwargs: further arguments of Keras's optimizers at their defaults.
 
-    Defaults: learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-7, catch_up=False, no decay
-    and no clipping.
+    Further arguments of Keras's optimizers are taken at their defaults.
+
+    Defaults: learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-07, catch_up=False.
 
     Raises: ValueError for an argument that would need the whole table in each step (`use_ema`,
     `gradient_accumulation_steps`, `loss_scale_factor`, `amsgrad`), and in the first step for a
     table with a constraint; InvalidArgumentError for a gradient of a row that does not exist.
 
     Numerics: a gradient that is not finite is applied to its own row, as Keras applies it; to skip
-    such steps wrap this in `keras.optimizers.LossScaleOptimizer`. State: two arrays like each
-    variable, made in `build`, in its dtype. Cost: see `recops.ops.row_update`.
+    such steps wrap this in `keras.optimizers.LossScaleOptimizer`. State: two arrays [R, ...] like
+    each variable, made in `build`, in its dtype. Cost: see `recops.ops.row_update`.
 
     Source: Kingma & Ba, Adam, 2015, with the lazy update of TensorFlow Addons' LazyAdam.
 

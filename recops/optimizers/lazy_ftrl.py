@@ -25,14 +25,15 @@ class LazyFTRL(RowSparse, keras.optimizers.Ftrl):
       learning_rate_power: p, 0 or less; -0.5 is that of the paper.
       initial_accumulator_value: of n, 0 or more.
       l1, l2, beta: Keras's l1_regularization_strength, l2_regularization_strength and beta.
-      weight_decay, clipnorm, clipvalue, global_clipnorm, name, **kwargs: as in `LazyAdam`.
+      weight_decay, clipnorm, clipvalue, global_clipnorm, name: as in `LazyAdam`, and so are further
+        arguments of Keras's optimizers.
 
-    Defaults: learning_rate=1e-3, learning_rate_power=-0.5, initial_accumulator_value=0.1, l1, l2
-    and beta 0, no decay and no clipping.
+    Defaults: learning_rate=0.001, learning_rate_power=-0.5, initial_accumulator_value=0.1, l1=0.0,
+    l2=0.0, beta=0.0.
 
     Raises: as `LazyAdam`.
 
-    Numerics: as `LazyAdam`. State: two arrays like each variable. Cost: see
+    Numerics: as `LazyAdam`. State: two arrays [R, ...] like each variable. Cost: see
     `recops.ops.row_update`.
 
     Source: McMahan et al., Ad Click Prediction: a View from the Trenches, KDD 2013, algorithm 1;

@@ -23,14 +23,14 @@ class RowwiseAdagrad(LazyAdagrad):
     Args:
       learning_rate: a float, a `LearningRateSchedule`, or a function without arguments.
       initial_accumulator_value, epsilon: as in Keras's Adagrad.
-      weight_decay, clipnorm, clipvalue, global_clipnorm, name, **kwargs: as in `LazyAdam`.
+      weight_decay, clipnorm, clipvalue, global_clipnorm, name: as in `LazyAdam`, and so are further
+        arguments of Keras's optimizers.
 
-    Defaults: learning_rate=1e-3, initial_accumulator_value=0.1, epsilon=1e-7, no decay and no
-    clipping.
+    Defaults: learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-07.
 
     Raises: as `LazyAdam`.
 
-    Numerics: as `LazyAdam`. State: one number a row. Cost: see `recops.ops.row_update`.
+    Numerics: as `LazyAdam`. State: one number a row, [R]. Cost: see `recops.ops.row_update`.
 
     Source: Mudigere et al., Software-Hardware Co-design for Fast and Scalable Training of Deep
     Learning Recommendation Models, ISCA 2022, section 4.1.2; epsilon under the root, as in Keras.
