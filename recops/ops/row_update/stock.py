@@ -100,6 +100,6 @@ FORMS = {
 # tf.unique has no size that XLA could know.
 GRAPH_ONLY = ("unique_scatter", "unique_segments")
 
-# Keras moves every row whose momentum is not zero: the same step only from a fresh state. And not in
-# float64, where the tests compare: it takes its betas through float32.
+# Keras moves every row whose momentum is not zero: the same step only from a fresh state. And not
+# in float64, where the tests compare: it takes its betas through float32.
 ONLY_FOR = {"keras_adam": lambda case: "fresh_criteo" in case.name}
