@@ -298,7 +298,9 @@ def test_a_state_of_other_arguments_is_not_loaded(tmp_path: Any) -> None:
     other.build(model.trainable_variables)
     store: dict[str, Any] = {}
     model.optimizer.save_own_variables(store)
-    with pytest.raises(ValueError, match="the saved state has 11 variables and this optimizer 8"):
+    with pytest.raises(
+        ValueError, match=r"the saved state has \d+ variables and this optimizer \d+"
+    ):
         other.load_own_variables(store)
 
 
