@@ -22,10 +22,9 @@ _REFUSED = {
     "amsgrad": "row-sparse steps have no maximum of past moments",
     "jit_compile": "compile the whole step by model.compile(jit_compile=True)",
 }
-# What a class puts it before; for a type checker, anything.
-_Optimizer: Any = object
-
 _IGNORED = ("ema_momentum", "is_legacy_optimizer")
+# What a class puts `RowSparse` before; for a type checker, anything.
+_Optimizer: Any = object
 
 
 def check_arguments(name: str, given: Mapping[str, Any]) -> None:

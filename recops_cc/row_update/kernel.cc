@@ -3,7 +3,6 @@
 // asked for long before it is written.
 #include <array>
 #include <cmath>
-#include <type_traits>
 
 #include "../common/pages.h"
 #include "../common/prefetch.h"
@@ -61,6 +60,7 @@ void Update(const Call& call) {
   for (int i = 0; i < kArrays + Rule::kRowSlots; ++i) {
     Check(call.inputs[i].type == values.type, "a slot is not of the type of its table");
   }
+  Check(!kCatchUp || call.inputs[kFixed - 1].type == Type::kInt64, "last uses: expected int64");
   const int64_t rows = call.inputs[0].dim(0), n = rows ? call.inputs[0].size() / rows : 0;
   Groups groups(call, ids, rows);
   // Nothing is written before every id is known to be good.
@@ -95,10 +95,9 @@ void Update(const Call& call) {
         *last = step;
       }
       A row_sum = 0;
-      A* row_sums[] = {&row_sum};
       T* kept = Rule::kRowSlots ? call.out<T>(kArrays) + row : nullptr;
       if (kept != nullptr) row_sum = *Load(kept, 1, &row_sum);
-      rule.Begin(g, n, row_sums, 1);
+      rule.Begin(g, n, &row_sum);
       if (kept != nullptr) Store(&row_sum, kept, 1);
       std::array<A*, 3> moved = {};
       for (int s = 0; s < kArrays; ++s) {

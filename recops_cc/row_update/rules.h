@@ -11,7 +11,7 @@ namespace recops {
 
 // A rule: kSlots arrays like the table and kRowSlots of one number a row; kScalars numbers of the
 // step, of which the first is what a row is multiplied by before (1 without weight decay).
-// `Begin` sees the whole row once, `Move` then N of its numbers.
+// `Begin` sees the whole gradient and the row's own number once, `Move` then N of the row's numbers.
 
 template <typename A>
 struct Adam {
@@ -25,7 +25,7 @@ struct Adam {
         beta_1(1 - s[2]),
         beta_2(1 - s[3]) {}
 
-  void Begin(const A*, int64_t, A* const*, int64_t) {}
+  void Begin(const A*, int64_t, A*) {}
 
   template <int N>
   void Move(A* __restrict a, const A* __restrict g, A* __restrict m, A* __restrict v) const {
@@ -49,7 +49,7 @@ struct Adagrad {
   static constexpr int kSlots = 1, kRowSlots = 0, kScalars = 3;
   explicit Adagrad(const double* s) : keep(s[0]), rate(s[1]), epsilon(s[2]) {}
 
-  void Begin(const A*, int64_t, A* const*, int64_t) {}
+  void Begin(const A*, int64_t, A*) {}
 
   template <int N>
   void Move(A* __restrict a, const A* __restrict g, A* __restrict sum, A*) const {
@@ -67,11 +67,11 @@ struct RowwiseAdagrad {
   static constexpr int kSlots = 0, kRowSlots = 1, kScalars = 3;
   explicit RowwiseAdagrad(const double* s) : keep(s[0]), rate(s[1]), epsilon(s[2]) {}
 
-  void Begin(const A* g, int64_t n, A* const* sums, int64_t) {
+  void Begin(const A* g, int64_t n, A* sum) {
     A squares = 0;
     for (int64_t k = 0; k < n; ++k) squares += g[k] * g[k];
-    *sums[0] += squares / static_cast<A>(std::max<int64_t>(n, 1));
-    scaled = rate / std::sqrt(*sums[0] + epsilon);
+    *sum += squares / static_cast<A>(std::max<int64_t>(n, 1));
+    scaled = rate / std::sqrt(*sum + epsilon);
   }
 
   template <int N>
@@ -88,7 +88,7 @@ struct Ftrl {
   explicit Ftrl(const double* s)
       : keep(s[0]), rate(s[1]), power(-s[2]), l1(s[3]), l2(s[4] + s[5] / (2 * s[1])) {}
 
-  void Begin(const A*, int64_t, A* const*, int64_t) {}
+  void Begin(const A*, int64_t, A*) {}
 
   template <int N>
   void Move(A* __restrict a, const A* __restrict g, A* __restrict sum,
