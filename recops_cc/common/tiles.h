@@ -11,11 +11,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <cstring>
+
 namespace recops {
 
-// Whether the processor has tiles of bfloat16 and the system lets this process use them.
+// Whether the processor has tiles of bfloat16 and the system lets this process use them; RECOPS_AMX=0
+// does without.
 inline bool HasTiles() {
   static const bool has = [] {
+    const char* wanted = std::getenv("RECOPS_AMX");
+    if (wanted != nullptr && std::strcmp(wanted, "0") == 0) return false;
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
     const bool bf16 = d >> 22 & 1, tile = d >> 24 & 1;
