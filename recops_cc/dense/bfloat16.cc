@@ -192,12 +192,9 @@ bool PairedForward(const Call& call) {
       const int64_t first = p * kColumns, n = kernel.width(p);
       MultiplyPairs(tiles, WholeTiles(rows), n, kernel.depth, x, kernel.depth, kernel.at(p), n, sums, n);
       ForActivation(s.activation, [&](auto kind) {
-        ActivateRows<float, kind()>(sums, rows, n, bias + first);
+        Finish<bfloat16, kind()>(sums, rows, std::min(n, s.units - first), n, bias + first,
+                                 call.out<bfloat16>(0) + begin * s.units + first, s.units);
       });
-      for (int64_t r = 0; r < rows; ++r) {
-        Store(sums + r * n, call.out<bfloat16>(0) + (begin + r) * s.units + first,
-              std::min(n, s.units - first));
-      }
     }
   });
   return true;
@@ -216,23 +213,19 @@ bool PairedBackward(const Call& call) {
     const Tiles on(tiles);
     const int64_t rows = end - begin, pairs = turned.depth;
     Scratch<Pair> block(kRows * pairs);
-    Scratch<float> row(stride), y(stride), dx(kRows * kColumns);
+    Scratch<float> wide(2 * s.units), row(stride), dx(kRows * kColumns);
     float* sums = dbias + (begin / kRows + 1) * stride;
     std::memset(sums, 0, stride * sizeof(float));
     std::memset(block.get(), 0, kRows * pairs * sizeof(Pair));
-    std::memset(row.get(), 0, stride * sizeof(float));
-    std::memset(y.get(), 0, stride * sizeof(float));
     auto* values = reinterpret_cast<bfloat16*>(block.get());
-    for (int64_t r = 0; r < rows; ++r) {
-      const int64_t at = (begin + r) * s.units;
-      Widen(call.in<bfloat16>(3) + at, row, s.units);
-      if (s.activation != Activation::kLinear) {
-        Widen(call.in<bfloat16>(2) + at, y, s.units);
-        Deactivate<float>(s.activation, y, stride, row);
+    ForActivation(s.activation, [&](auto kind) {
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t at = (begin + r) * s.units;
+        Unfinish<bfloat16, kind()>(call.in<bfloat16>(3) + at, call.in<bfloat16>(2) + at, s.units,
+                                   wide, row, sums);
+        Round(row, values + 2 * r * pairs, s.units);
       }
-      for (int64_t j = 0; j < stride; ++j) sums[j] += row[j];
-      Round(row, values + 2 * r * pairs, s.units);
-    }
+    });
     for (int64_t r = 0; r < kRows; r += 2) {
       for (int64_t j = 0; j < stride; j += kPairs) {
         const bfloat16* low = values + 2 * r * pairs + j;

@@ -95,12 +95,9 @@ void Forward(const Call& call) {
       const int64_t first = p * kernel.kColumns, n = kernel.width(p);
       kernel.Multiply(p, rows, x, s.width, sums);
       ForActivation(s.activation, [&](auto kind) {
-        ActivateRows<A, kind()>(sums, rows, n, bias + first);
+        Finish<T, kind()>(sums, rows, std::min(n, s.units - first), n, bias + first,
+                          call.out<T>(0) + begin * s.units + first, s.units);
       });
-      for (int64_t r = 0; r < rows; ++r) {
-        Store(sums + r * n, call.out<T>(0) + (begin + r) * s.units + first,
-              std::min(n, s.units - first));
-      }
     }
   });
 }
@@ -117,23 +114,19 @@ void Backward(const Call& call) {
   Scratch<A> total((s.width + 1) * stride);
   SumOverRows<A>(call, s.rows, kRows, 1, (s.width + 1) * stride, total.get(),
                  [&](int64_t from, int64_t to, A* sums) {
-    Scratch<A> wide(ScratchSize<T>(kRows * s.width)), g(kRows * stride), y(stride), wide_row(stride);
+    Scratch<A> wide(ScratchSize<T>(kRows * s.width)), g(kRows * stride);
+    Scratch<A> row_wide(ScratchSize<T>(2 * s.units));
     Scratch<A> dx(kRows * turned.kColumns);
     for (int64_t begin = from; begin < to; begin += kRows) {
       const int64_t rows = std::min(kRows, to - begin);
       const A* x = Load(call.in<T>(0) + begin * s.width, rows * s.width, wide.get());
-      for (int64_t r = 0; r < rows; ++r) {
-        const int64_t at = (begin + r) * s.units;
-        A* row = g + r * stride;
-        Pad(Load(call.in<T>(3) + at, s.units, wide_row.get()), 1, s.units, s.units, row, stride);
-        if (s.activation != Activation::kLinear) {
-          const A* out = Load(call.in<T>(2) + at, s.units, wide_row.get());
-          Pad(out, 1, s.units, s.units, y.get(), stride);
-          Deactivate<A>(s.activation, y, stride, row);
+      ForActivation(s.activation, [&](auto kind) {
+        for (int64_t r = 0; r < rows; ++r) {
+          const int64_t at = (begin + r) * s.units;
+          Unfinish<T, kind()>(call.in<T>(3) + at, call.in<T>(2) + at, s.units, row_wide,
+                              g + r * stride, sums + s.width * stride);
         }
-        A* dbias = sums + s.width * stride;
-        for (int64_t j = 0; j < stride; ++j) dbias[j] += row[j];
-      }
+      });
       MatMul<A>(s.width, stride, rows, x, 1, s.width, g, stride, sums, stride, true);
       for (int64_t p = 0; p < turned.count(); ++p) {
         const int64_t first = p * turned.kColumns, n = turned.width(p);
