@@ -42,6 +42,9 @@ _KERNEL_FLAGS = [
     "-fno-trapping-math",
     "-fopenmp-simd",
 ]
+# Units with this ending have instructions besides, which the processor may lack: they ask it before
+# they run any, and do without where the compiler knows none of them and so defines no __AMX_BF16__.
+_UNIT_FLAGS = {"_amx.cc": ["-mamx-tile", "-mamx-bf16"]}
 _TENSORFLOW_FLAGS = ["-O2", "-w"]
 _COMMON_FLAGS = ["-fPIC", "-fvisibility=hidden"]
 _XLA = SOURCES / "xla_calls.cc"
@@ -104,6 +107,14 @@ def isa(program: str) -> str:
         flags = next((line for line in f if line.startswith("flags")), "")
         named.append(hashlib.sha256(flags.encode()).hexdigest()[:8])
     return "-".join(named) or platform.machine()
+
+
+def _unit_flags(program: str, path: Path) -> list[str]:
+    """What a unit is compiled with besides, where the compiler takes it."""
+    for ending, flags in _UNIT_FLAGS.items():
+        if path.name.endswith(ending) and _said(program, *flags, "-dM", "-E", "-xc++", os.devnull):
+            return flags
+    return []
 
 
 def sources() -> list[Path]:
@@ -247,7 +258,8 @@ def _compile(program: str, path: Path, anew: bool) -> tuple[Path | None, str]:
         flags = [*_TENSORFLOW_FLAGS, *tf.sysconfig.get_compile_flags()]
         flags.append(f"-I{SOURCES / 'common' / 'shims'}")
     else:
-        flags = [*_KERNEL_FLAGS, f"-I{tf.sysconfig.get_include()}", *_added_flags()]
+        flags = [*_KERNEL_FLAGS, *_unit_flags(program, path)]
+        flags += [f"-I{tf.sysconfig.get_include()}", *_added_flags()]
     command = [program, "-c", *_COMMON_FLAGS, *flags, str(path)]
     digest = hashlib.sha256(_identity(program))
     digest.update(" ".join(command).encode())
