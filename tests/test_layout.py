@@ -26,7 +26,7 @@ LEVELS = (
     ("cli",),
 )
 TOP_LEVEL = {
-    "__init__.py", "__main__.py", "version.py", "_core", "ops", "layers", "features.py", "models",
+    "__init__.py", "__main__.py", "_public.py", "version.py", "_core", "ops", "layers", "features.py", "models",
     "losses.py", "schedules.py", "metrics", "retrieval.py", "data", "training", "profiling",
     "explain", "cli",
 }  # fmt: skip
