@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from recops._core import build, native
+from recops._core import build, compiler, cpu, library, native
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,18 +27,19 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (sources / "unit" / "kernel.cc").write_text(
         '#include "answer.h"\nextern "C" int answer() { return ANSWER; }\n'
     )
-    monkeypatch.setattr(build, "SOURCES", sources)
-    monkeypatch.setattr(build, "_XLA", sources / "xla_calls.cc")
+    monkeypatch.setattr(library, "SOURCES", sources)
+    monkeypatch.setattr(library, "INSTALLED", tmp_path / "installed")
     monkeypatch.setenv("RECOPS_CACHE", str(tmp_path / "cache"))
+    for name in ("RECOPS_ISA", "RECOPS_CXXFLAGS"):
+        monkeypatch.delenv(name, raising=False)
     return sources
 
 
 def _script(sources: Path) -> str:
     return textwrap.dedent(f"""
         from pathlib import Path
-        from recops._core import build
-        build.SOURCES = Path({str(sources)!r})
-        build._XLA = build.SOURCES / "xla_calls.cc"
+        from recops._core import build, library
+        library.SOURCES = Path({str(sources)!r})
         print(build.find_or_build().path)
     """)
 
@@ -56,26 +57,27 @@ def _start(sources: Path, **env: str) -> subprocess.Popen[str]:
 def test_a_library_is_built_once_and_found_again(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert build.find() is None
+    assert library.find() is None
     built = build.find_or_build()
     assert built.path.exists()
     assert built.xla
     said = capfd.readouterr().err
     assert "building the native library" in said
     assert "RECOPS_CPP=0" in said
-    monkeypatch.setattr(build, "_run", lambda command: pytest.fail("compiled again"))
-    assert build.find_or_build() == built == build.find()
+    monkeypatch.setattr(compiler, "run", lambda command: pytest.fail("asked a compiler"))
+    assert build.find_or_build() == built == library.find()
     assert "building" not in capfd.readouterr().err
 
 
 def test_a_change_of_a_header_makes_another_library(tiny: Path) -> None:
-    first = build.find_or_build(quiet=True).path
+    first = build.find_or_build().path
     (tiny / "unit" / "answer.h").write_text("#define ANSWER 43\n")
-    second = build.find_or_build(quiet=True).path
+    second = build.find_or_build().path
     assert first != second
     assert first.exists()
 
 
+@pytest.mark.skipif(cpu.machine() != "x86_64", reason="AMX is of x86")
 def test_a_unit_of_amx_has_its_flags_where_the_compiler_takes_them(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,16 +94,16 @@ def test_a_unit_of_amx_has_its_flags_where_the_compiler_takes_them(
         )
 
     def answers() -> list[int]:
-        library = ctypes.CDLL(str(build.find_or_build(quiet=True).path))
+        library = ctypes.CDLL(str(build.find_or_build().path))
         return [library.unit(), library.unit_amx()]
 
     takes = subprocess.run(
-        [build.compiler(), "-mamx-tile", "-mamx-bf16", "-E", "-xc++", os.devnull],
+        [compiler.find(), "-mamx-tile", "-mamx-bf16", "-E", "-xc++", os.devnull],
         capture_output=True,
         check=False,
     )
     # -march=native has the instructions in every unit, where the processor has them.
-    monkeypatch.setattr(build, "_KERNEL_FLAGS", ["-std=c++17"])
+    monkeypatch.setenv("RECOPS_ISA", "x86-64-v3")
     assert answers() == [0, int(takes.returncode == 0)]
     old = tmp_path / "old-g++"
     old.write_text('#!/bin/sh\ncase "$*" in *-mamx*) exit 1;; esac\nexec g++ "$@"\n')
@@ -114,9 +116,13 @@ def test_a_unit_of_amx_has_its_flags_where_the_compiler_takes_them(
 def test_flags_of_the_caller_make_another_library(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = build.key(build.compiler())
+    plain = build.find_or_build()
     monkeypatch.setenv("RECOPS_CXXFLAGS", "-O1")
-    assert build.key(build.compiler()) != first
+    assert library.find() is None
+    added = build.find_or_build()
+    assert added.manifest.flags == plain.manifest.flags + " -O1"
+    monkeypatch.delenv("RECOPS_CXXFLAGS")
+    assert library.find() == plain
 
 
 def test_without_a_compiler(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,23 +138,23 @@ def test_without_a_compiler(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_error_of_the_compiler_keeps_its_log(tiny: Path) -> None:
     (tiny / "unit" / "kernel.cc").write_text("this is no C++\n")
     with pytest.raises(build.BuildError, match=r"failed on unit/kernel\.cc; its log is (\S+)") as e:
-        build.find_or_build(quiet=True)
+        build.find_or_build()
     log = Path(str(e.value).rsplit(" ", 1)[1])
     assert "error" in log.read_text()
-    assert build.find() is None
+    assert library.find() is None
 
 
 def test_an_error_of_the_xla_unit_costs_jit_alone(tiny: Path) -> None:
     (tiny / "xla_calls.cc").write_text("#include <no/such/header.h>\n")
-    built = build.find_or_build(quiet=True)
+    built = build.find_or_build()
     assert not built.xla
-    assert build.find() == built
+    assert library.find() == built
 
 
 def test_sources_that_are_missing(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(build, "SOURCES", tmp_path / "nowhere")
+    monkeypatch.setattr(library, "SOURCES", tmp_path / "nowhere")
     with pytest.raises(build.BuildError, match="sources are not installed"):
         build.find_or_build()
 
@@ -174,8 +180,8 @@ def test_a_full_disk(tiny: Path) -> None:
     )
     assert done.returncode == 1
     assert "BuildError: " in done.stderr
-    assert build.find() is None
-    assert build.find_or_build(quiet=True).path.exists()
+    assert library.find() is None
+    assert build.find_or_build().path.exists()
 
 
 def test_several_processes_build_once(tiny: Path) -> None:
@@ -201,9 +207,9 @@ def test_a_build_that_is_killed_leaves_nothing_finished(tiny: Path, tmp_path: Pa
     assert started.exists(), run.communicate()
     run.send_signal(signal.SIGKILL)
     run.wait()
-    assert not list((tmp_path / "cache").rglob(build.LIBRARY))
+    assert not list((tmp_path / "cache").rglob(library.LIBRARY))
     # The lock of the dead process is free.
-    assert build.find_or_build(quiet=True).path.exists()
+    assert build.find_or_build().path.exists()
 
 
 def test_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,12 +221,12 @@ def test_a_question_alone_builds_nothing(tiny: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(native, "_state", None)
     with native.without_building():
         assert "not built yet" in (native.why_not() or "")
-    assert build.find() is None
+    assert library.find() is None
 
 
 def test_a_library_is_built_elsewhere_with_an_empty_cache(tiny: Path, tmp_path: Path) -> None:
-    built = build.find_or_build(root=tmp_path / "package" / "native")
+    built = build.build("native", root=tmp_path / "package" / "native")
     assert built.path.parent.parent == tmp_path / "package" / "native"
     assert built.path.exists()
-    kept = sorted((build.cache_root() / "objects").iterdir())
+    kept = sorted((library.native_cache() / "objects").iterdir())
     assert [path.suffix for path in kept] == [".o"]
