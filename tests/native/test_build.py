@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,26 +14,10 @@ from pathlib import Path
 
 import pytest
 
+import recops
 from recops._core import build, compiler, cpu, library, native
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A source tree of one small unit and a cache of its own; the folder of the sources."""
-    sources = tmp_path / "sources"
-    (sources / "unit").mkdir(parents=True)
-    (sources / "unit" / "answer.h").write_text("#define ANSWER 42\n")
-    (sources / "unit" / "kernel.cc").write_text(
-        '#include "answer.h"\nextern "C" int answer() { return ANSWER; }\n'
-    )
-    monkeypatch.setattr(library, "SOURCES", sources)
-    monkeypatch.setattr(library, "INSTALLED", tmp_path / "installed")
-    monkeypatch.setenv("RECOPS_CACHE", str(tmp_path / "cache"))
-    for name in ("RECOPS_ISA", "RECOPS_CXXFLAGS"):
-        monkeypatch.delenv(name, raising=False)
-    return sources
 
 
 def _script(sources: Path) -> str:
@@ -40,6 +25,7 @@ def _script(sources: Path) -> str:
         from pathlib import Path
         from recops._core import build, library
         library.SOURCES = Path({str(sources)!r})
+        build._WHOLE = build._FRAMEWORK
         print(build.find_or_build().path)
     """)
 
@@ -217,8 +203,7 @@ def test_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "RECOPS_CPP=0 switches the native library off" in (native.why_not() or "")
 
 
-def test_a_question_alone_builds_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "_state", None)
+def test_a_question_alone_builds_nothing(tiny: Path) -> None:
     with native.without_building():
         assert "not built yet" in (native.why_not() or "")
     assert library.find() is None
@@ -230,3 +215,38 @@ def test_a_library_is_built_elsewhere_with_an_empty_cache(tiny: Path, tmp_path: 
     assert built.path.exists()
     kept = sorted((library.native_cache() / "objects").iterdir())
     assert [path.suffix for path in kept] == [".o"]
+
+
+def test_a_failed_build_is_not_tried_again_and_its_log_is_named(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = tmp_path / "counted-g++"
+    counted.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\nexec g++ "$@"\n')
+    counted.chmod(0o755)
+    monkeypatch.setenv("CXX", str(counted))
+    (tiny / "unit" / "kernel.cc").write_text("this is no C++\n")
+
+    def compiled() -> int:
+        return (tmp_path / "calls").read_text().count(" -c ")
+
+    for _ in range(3):
+        assert recops.ops.select("fm_interaction", [[[1.0], [2.0]]]) == "xla"
+        with pytest.raises(
+            recops.BackendError, match=r"failed on unit/kernel\.cc; its log is (\S+)"
+        ):
+            recops.ops.fm_interaction([[[1.0], [2.0]]], backend="cpp")
+    assert compiled() == 1
+    assert "failed on unit/kernel.cc; its log is" in recops.info().native
+
+    # Another process tells as much, and tries again when it must.
+    monkeypatch.setattr(native, "_state", None)
+    said = recops.info()
+    log = re.search(r"the last build did not succeed; its log is (\S+);", said.native)
+    assert log is not None
+    assert "this is no C++" in Path(log[1]).read_text()
+    assert said.native == said.ops["fm_interaction"]["cpp"]
+    assert said.library is None
+    assert compiled() == 1
+    (tiny / "unit" / "kernel.cc").write_text('extern "C" int answer() { return 42; }\n')
+    build.find_or_build()
+    assert not list(library.native_cache().glob("*.log"))
