@@ -220,34 +220,31 @@ def test_a_library_is_built_elsewhere_with_an_empty_cache(tiny: Path, tmp_path: 
 def test_a_failed_build_is_not_tried_again_and_its_log_is_named(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = tmp_path / "counted-g++"
-    counted.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\nexec g++ "$@"\n')
-    counted.chmod(0o755)
-    monkeypatch.setenv("CXX", str(counted))
-    (tiny / "unit" / "kernel.cc").write_text("this is no C++\n")
-
-    def compiled() -> int:
-        lines = (tmp_path / "calls").read_text().splitlines()
-        return sum(line.startswith("-c ") for line in lines)
-
+    counted, broken = tmp_path / "calls", tmp_path / "broken-g++"
+    broken.write_text(
+        f'#!/bin/sh\ncase "$1" in -c) echo call >> {counted}; echo out of luck >&2; exit 1;; esac\n'
+        'exec g++ "$@"\n'
+    )
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
     for _ in range(3):
         assert recops.ops.select("fm_interaction", [[[1.0], [2.0]]]) == "xla"
         with pytest.raises(
             recops.BackendError, match=r"failed on unit/kernel\.cc; its log is (\S+)"
         ):
             recops.ops.fm_interaction([[[1.0], [2.0]]], backend="cpp")
-    assert compiled() == 1
+    assert counted.read_text() == "call\n"
     assert "failed on unit/kernel.cc; its log is" in recops.info().native
 
     # Another process tells as much, and tries again when it must.
     monkeypatch.setattr(native, "_state", None)
-    said = recops.info()
-    log = re.search(r"the last build did not succeed; its log is (\S+);", said.native)
+    found = recops.info()
+    log = re.search(r"the last build did not succeed; its log is (\S+);", found.native)
     assert log is not None
-    assert "this is no C++" in Path(log[1]).read_text()
-    assert said.native == said.ops["fm_interaction"]["cpp"]
-    assert said.library is None
-    assert compiled() == 1
-    (tiny / "unit" / "kernel.cc").write_text('extern "C" int answer() { return 42; }\n')
+    assert "out of luck" in Path(log[1]).read_text()
+    assert found.native == found.ops["fm_interaction"]["cpp"]
+    assert found.library is None
+    assert counted.read_text() == "call\n"
+    monkeypatch.setenv("CXX", "g++")
     build.find_or_build()
-    assert not list(library.native_cache().glob("*.log"))
+    assert not Path(log[1]).exists()
