@@ -71,6 +71,7 @@ class Machine(Distribution):
 
             others = [r for r in self.install_requires if not r.startswith("tensorflow")]
             self.install_requires = [f"tensorflow=={tf.__version__}", *others]
+            self.metadata.install_requires = self.install_requires
             self.metadata.version += f"+tf{tf.__version__}"
 
 

@@ -208,8 +208,11 @@ def _compile(plan: _Plan, path: Path, anew: bool) -> tuple[Path | None, str]:
     which take most of the time, are still good; and they are the same for every instruction set.
     """
     command = plan.command(path)
-    digest = hashlib.sha256(tf.version.GIT_VERSION.encode())
-    digest.update("\0".join([compiler.version(plan.program), *command]).encode())
+    unit = path.relative_to(library.SOURCES).as_posix()
+    # Where the sources and TensorFlow lie makes no difference.
+    flags = [word for word in command[1:-1] if not word.startswith("-I")]
+    words = [library.abi(), compiler.version(plan.program), unit, *flags]
+    digest = hashlib.sha256("\0".join(words).encode())
     if path.parent != library.SOURCES:
         # The same words mean another thing on another processor: -march=native.
         digest.update(plan.macros.encode())

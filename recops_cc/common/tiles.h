@@ -11,11 +11,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <cstring>
+
 namespace recops {
 
-// Whether the processor has tiles of bfloat16 and the system lets this process use them.
+// Whether the processor has tiles of bfloat16 and the system lets this process use them; RECOPS_AMX=0
+// does without.
 inline bool HasTiles() {
   static const bool has = [] {
+    const char* wanted = std::getenv("RECOPS_AMX");
+    if (wanted != nullptr && std::strcmp(wanted, "0") == 0) return false;
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
     const bool bf16 = d >> 22 & 1, tile = d >> 24 & 1;
@@ -124,6 +130,27 @@ inline bool HasTiles() { return false; }
 struct Tiles {
   explicit Tiles(bool) {}
 };
+
+}  // namespace recops
+
+#endif
+
+#ifdef RECOPS_BFLOAT16_PAIRS
+
+namespace recops {
+
+// c[m, n] = a[m, 2k] b[2k, n] (plus c where `add`) on tiles or by pairs. Whole tiles are multiplied:
+// m, n and k are multiples of 16, but where `tiles` is false, m and k need not be.
+inline void MultiplyPairs(bool tiles, int64_t m, int64_t n, int64_t k, const Pair* a, int64_t a_row,
+                          const Pair* b, int64_t b_row, float* c, int64_t c_row, bool add = false) {
+#ifdef RECOPS_TILES
+  if (tiles) return TileMatMul(m, n, k, a, a_row, b, b_row, c, c_row, add);
+#endif
+  PairMatMul(m, n, k, a, a_row, 1, b, b_row, c, c_row, add);
+}
+
+// n rounded up to whole tiles.
+inline int64_t WholeTiles(int64_t n) { return (n + kPairs - 1) / kPairs * kPairs; }
 
 }  // namespace recops
 

@@ -23,15 +23,7 @@ constexpr int64_t kFewest = 8 * kDeep;      // rows of such a task
 
 int64_t Whole(int64_t n, int64_t of) { return (n + of - 1) / of * of; }
 // Pairs along n values, in whole tiles.
-int64_t PairsOf(int64_t n) { return Whole((n + 1) / 2, kPairs); }
-
-void Multiply(bool tiles, int64_t m, int64_t n, int64_t k, const Pair* a, int64_t a_row,
-              const Pair* b, int64_t b_row, float* c, int64_t c_row, bool add = false) {
-#ifdef RECOPS_TILES
-  if (tiles) return TileMatMul(m, n, k, a, a_row, b, b_row, c, c_row, add);
-#endif
-  PairMatMul(m, n, k, a, a_row, 1, b, b_row, c, c_row, add);
-}
+int64_t PairsOf(int64_t n) { return WholeTiles((n + 1) / 2); }
 
 // Rows [rows, n] of bfloat16 as rows of pairs [padded rows, pairs], zeros around them.
 void PadPairs(const bfloat16* from, int64_t rows, int64_t n, Pair* to, int64_t padded,
@@ -47,7 +39,7 @@ void PadPairs(const bfloat16* from, int64_t rows, int64_t n, Pair* to, int64_t p
 // A right operand [depth pairs, columns] in panels, one behind the other.
 struct Panels {
   Panels(int64_t depth, int64_t columns)
-      : depth(PairsOf(depth)), columns(Whole(columns, kPairs)), values(this->depth * this->columns) {}
+      : depth(PairsOf(depth)), columns(WholeTiles(columns)), values(this->depth * this->columns) {}
   int64_t count() const { return (columns + kColumns - 1) / kColumns; }
   int64_t width(int64_t panel) const { return std::min(kColumns, columns - panel * kColumns); }
   Pair* at(int64_t panel) { return values + panel * kColumns * depth; }
@@ -98,7 +90,7 @@ Panels TurnedKernel(const Call& call, const Sizes& s) {
 // Rows of a tensor as pairs along them: where they stand if that fits, else copied.
 const Pair* RowPairs(const bfloat16* from, int64_t rows, int64_t n, int64_t pairs, Pair* copy) {
   if (2 * pairs == n && rows == kRows) return reinterpret_cast<const Pair*>(from);
-  PadPairs(from, rows, n, copy, Whole(rows, kPairs), pairs);
+  PadPairs(from, rows, n, copy, WholeTiles(rows), pairs);
   return copy;
 }
 
@@ -126,11 +118,11 @@ class KernelGradient {
         const int64_t from = task / blocks * part_, block = task % blocks;
         float* to = sums + task / blocks * size + block * kColumns * stride_;
         std::memset(to, 0, kColumns * stride_ * sizeof(float));
-        const int64_t rows = Whole(std::min(kColumns, s_.width - block * kColumns), kPairs);
+        const int64_t rows = WholeTiles(std::min(kColumns, s_.width - block * kColumns));
         for (int64_t r = from; r < std::min(s_.rows, from + part_); r += kDeep) {
           const int64_t deep = PairsOf(std::min(kDeep, s_.rows - r));
           Turn(r, deep, block * kColumns, rows, turned);
-          Multiply(tiles, rows, stride_, deep, turned, kDeep / 2, g_ + r / 2 * stride_, stride_, to,
+          MultiplyPairs(tiles, rows, stride_, deep, turned, kDeep / 2, g_ + r / 2 * stride_, stride_, to,
                    stride_, true);
         }
       }
@@ -198,7 +190,7 @@ bool PairedForward(const Call& call) {
     const Pair* x = RowPairs(call.in<bfloat16>(0) + begin * s.width, rows, s.width, kernel.depth, copy);
     for (int64_t p = 0; p < kernel.count(); ++p) {
       const int64_t first = p * kColumns, n = kernel.width(p);
-      Multiply(tiles, Whole(rows, kPairs), n, kernel.depth, x, kernel.depth, kernel.at(p), n, sums, n);
+      MultiplyPairs(tiles, WholeTiles(rows), n, kernel.depth, x, kernel.depth, kernel.at(p), n, sums, n);
       ForActivation(s.activation, [&](auto kind) {
         ActivateRows<float, kind()>(sums, rows, n, bias + first);
       });
@@ -215,7 +207,7 @@ bool PairedBackward(const Call& call) {
   const Sizes s(call);
   const bool tiles = HasTiles();
   const Panels turned = TurnedKernel(call, s);
-  const int64_t stride = Whole(s.units, kPairs), deep = Whole(s.rows, kRows);
+  const int64_t stride = WholeTiles(s.units), deep = Whole(s.rows, kRows);
   const int64_t blocks = deep / kRows;
   Scratch<Pair> g(deep / 2 * stride);
   Scratch<float> dbias((blocks + 1) * stride);
@@ -249,7 +241,7 @@ bool PairedBackward(const Call& call) {
     }
     for (int64_t p = 0; p < turned.count(); ++p) {
       const int64_t first = p * kColumns, n = turned.width(p);
-      Multiply(tiles, Whole(rows, kPairs), n, pairs, block, pairs, turned.at(p), n, dx, n);
+      MultiplyPairs(tiles, WholeTiles(rows), n, pairs, block, pairs, turned.at(p), n, dx, n);
       for (int64_t r = 0; r < rows; ++r) {
         Store(dx + r * n, call.out<bfloat16>(0) + (begin + r) * s.width + first,
               std::min(n, s.width - first));
