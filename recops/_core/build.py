@@ -138,7 +138,6 @@ class _Plan:
             flags.append(f"-I{library.SOURCES / 'common' / 'shims'}")
         else:
             flags = [*compiler.kernel_flags(), *self.isa_flags]
-            flags += compiler.unit_flags(self.program, path)
             flags.append(f"-I{tf.sysconfig.get_include()}")
         return [self.program, "-c", *flags, str(path)]
 

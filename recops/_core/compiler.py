@@ -6,16 +6,12 @@ import functools
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 from recops._core import cpu
 
 # Kernels are plain C++ and may use all that a processor has; what includes TensorFlow's headers
 # keeps its flags, since the size of a vector register is part of their layout.
 _KERNEL_FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
-# Units with this ending have instructions besides, which the processor may lack: they ask it before
-# they run any, and do without where the compiler knows none of them and so defines no __AMX_BF16__.
-_UNIT_FLAGS = {"_amx.cc": ["-mamx-tile", "-mamx-bf16"]}
 _COMMON_FLAGS = ["-fPIC", "-fvisibility=hidden"]
 TENSORFLOW_FLAGS = [*_COMMON_FLAGS, "-O2", "-w"]
 
@@ -76,11 +72,3 @@ def isa_flags(isa: str) -> list[str]:
     base, *more = isa.split("+")
     extensions = [f"-m{extension}" for extension in more]
     return [f"-march={base}", *extensions, "-mprefer-vector-width=512"]
-
-
-def unit_flags(program: str, path: Path) -> list[str]:
-    """What a unit is compiled with besides, where the compiler takes it."""
-    for ending, flags in _UNIT_FLAGS.items():
-        if path.name.endswith(ending) and macros(program, *flags):
-            return flags
-    return []

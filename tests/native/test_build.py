@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import recops
-from recops._core import build, compiler, cpu, library, native
+from recops._core import build, compiler, library, native
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,42 +60,6 @@ def test_a_change_of_a_header_makes_another_library(tiny: Path) -> None:
     second = build.find_or_build().path
     assert first != second
     assert first.exists()
-
-
-@pytest.mark.skipif(cpu.machine() != "x86_64", reason="AMX is of x86")
-def test_a_unit_of_amx_has_its_flags_where_the_compiler_takes_them(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for unit in ("unit", "unit_amx"):
-        (tiny / "unit" / f"{unit}.cc").write_text(
-            f"""extern "C" __attribute__((visibility("default"))) int {unit}() {{
-#ifdef __AMX_BF16__
-              return 1;
-#else
-              return 0;
-#endif
-            }}
-            """
-        )
-
-    def answers() -> list[int]:
-        library = ctypes.CDLL(str(build.find_or_build().path))
-        return [library.unit(), library.unit_amx()]
-
-    takes = subprocess.run(
-        [compiler.find(), "-mamx-tile", "-mamx-bf16", "-E", "-xc++", os.devnull],
-        capture_output=True,
-        check=False,
-    )
-    # -march=native has the instructions in every unit, where the processor has them.
-    monkeypatch.setenv("RECOPS_ISA", "x86-64-v3")
-    assert answers() == [0, int(takes.returncode == 0)]
-    old = tmp_path / "old-g++"
-    old.write_text('#!/bin/sh\ncase "$*" in *-mamx*) exit 1;; esac\nexec g++ "$@"\n')
-    old.chmod(0o755)
-    monkeypatch.setenv("CXX", str(old))
-    (tiny / "unit" / "answer.h").write_text("#define ANSWER 43\n")
-    assert answers() == [0, 0]
 
 
 def test_flags_of_the_caller_make_another_library(
