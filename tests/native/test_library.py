@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import tensorflow as tf
 import recops
 from recops._core import build, compiler, cpu, library, native
 
+ROOT = Path(__file__).resolve().parents[2]
 X86 = pytest.mark.skipif(cpu.machine() != "x86_64", reason="the instruction sets are of x86")
 V4 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 V3 = ("avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm", "popcnt", "pni", "ssse3", "lahf_lm")
@@ -177,3 +181,27 @@ def test_flags_of_a_processor_for_arm(monkeypatch) -> None:
     assert compiler.isa_flags("armv8.2-a+fp16") == ["-march=armv8.2-a+fp16"]
     macros = "#define __ARM_FEATURE_SVE 1\n#define __ARM_FEATURE_DOTPROD 1\n#define __ARM_NEON 1\n"
     assert cpu.needed(macros) == ["asimddp", "sve"]
+
+
+def test_the_package_runs_where_there_is_neither_fcntl_nor_linux(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import platform, sys\n"
+            # TensorFlow itself is that of Linux.
+            "import tensorflow\n"
+            "sys.modules['fcntl'] = None\n"
+            "platform.system = lambda: 'Windows'\n"
+            "import recops\n"
+            "y = recops.ops.fm_interaction([[[1.0, 2.0], [3.0, 4.0]]])\n"
+            "print(y.numpy(), recops.ops.select('fm_interaction', [[[1.0], [2.0]]]))\n"
+            "print(recops.info().native)\n",
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RECOPS_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[[11.]] xla\nthe native library is for Linux; this is Windows\n"
