@@ -16,7 +16,7 @@ PEERS_VENV := .venv-peers
 # FuxiCTR is of PyTorch, and takes any Python from 3.10.
 FUXICTR_VENV := .venv-fuxictr
 
-.PHONY: demo test bench lifecycle sanitize lint install peers gpu-export gpu-report gpu-run clean
+.PHONY: demo test bench lifecycle sanitize lint install wheels peers gpu-export gpu-report gpu-run clean
 
 demo: install
 	$(BIN)/python examples/demo.py --out demo
@@ -71,6 +71,14 @@ lint: install
 	$(BIN)/ruff check --fix .
 
 install: $(VENV)/.installed
+
+# With the native library inside, for the TensorFlow of .venv; docs/install.md says what is in it.
+WHEEL_ISA ?= $(if $(filter x86_64,$(shell uname -m)),x86-64-v3 x86-64-v4 x86-64-v4+avx512bf16,armv8-a)
+WHEELS ?= dist
+
+wheels: install
+	rm -rf build/lib.* build/bdist.*  # What is deleted in the sources would stay in the wheel.
+	RECOPS_ISA="$(WHEEL_ISA)" $(BIN)/python -m build --wheel --no-isolation --outdir $(WHEELS) .
 
 # Editable, so that a change of the code needs no new install; a change of what is required does.
 $(VENV)/.installed: pyproject.toml setup.py

@@ -97,7 +97,7 @@ class Index:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to one file; an engine's own structure is made again when it is read."""
-        target = Path(path)
+        target = Path(path).expanduser()
         # The rename is whole or not at all: a kill never leaves half an index.
         temporary = target.with_name(f".{target.name}.writing")
         try:
@@ -121,7 +121,7 @@ class Index:
         Raises: FileNotFoundError; ValueError when the file is no index.
         """
         try:
-            with np.load(path, allow_pickle=False) as kept:
+            with np.load(Path(path).expanduser(), allow_pickle=False) as kept:
                 parts = {name: kept[name] for name in ("vectors", "ids", "metric", "engine")}
         except (FileNotFoundError, PermissionError):
             raise

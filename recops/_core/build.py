@@ -1,265 +1,230 @@
 """Builds the native library: sources and TensorFlow's headers in, one shared library out.
 
-A library belongs to one TensorFlow, one compiler, one processor and one state of the sources; the
-key of the four names its folder in the cache. It is built under another name and moved into place,
-so that a killed build leaves nothing that looks finished.
+It is built under another name and moved into place, so that a killed build leaves nothing that
+looks finished.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import fcntl
-import functools
 import hashlib
 import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
 import tensorflow as tf
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-SOURCES = _PACKAGE.parent / "recops_cc"
-INSTALLED = _PACKAGE / "native"
-LIBRARY = "librecops.so"
+from recops._core import compiler, cpu, library
+from recops._core.cache import VARIABLE
+from recops._core.library import LIBRARY, BuildError, Built, LacksFlagsError, Manifest
+from recops.version import __version__
 
-# Kernels are plain C++ and may use all that the processor has; what includes TensorFlow's headers
-# keeps its flags, since the size of a vector register is part of their layout.
-_KERNEL_FLAGS = [
-    "-std=c++17",
-    "-O3",
-    "-march=native",
-    "-mprefer-vector-width=512",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fopenmp-simd",
-]
-_TENSORFLOW_FLAGS = ["-O2", "-w"]
-_COMMON_FLAGS = ["-fPIC", "-fvisibility=hidden"]
-_XLA = SOURCES / "xla_calls.cc"
+_XLA = "xla_calls.cc"
+_FRAMEWORK = "libtensorflow_framework.so.2"
+# What XLA needs is in another library, which only some wheels have.
+_WHOLE = "libtensorflow_cc.so.2"
 
 
-class BuildError(RuntimeError):
-    """The native library cannot be built here; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Built:
-    """A native library: `xla` says whether jitted functions can call it."""
-
-    path: Path
-    xla: bool
-
-    def describe(self) -> str:
-        """Where it is and what can call it."""
-        calls = "also inside jit_compile=True" if self.xla else "but not inside jit_compile=True"
-        return f"{self.path} (callable in graphs, {calls})"
-
-
-def _added_flags() -> list[str]:
-    """RECOPS_CXXFLAGS: what the kernels and the link shall have besides, a sanitizer for one."""
-    return os.environ.get("RECOPS_CXXFLAGS", "").split()
-
-
-def cache_root() -> Path:
-    """Where libraries are kept: RECOPS_CACHE, else the user's cache folder."""
-    named = os.environ.get("RECOPS_CACHE")
-    if named:
-        return Path(named) / "native"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recops" / "native"
-
-
-def compiler() -> str:
-    """The C++ compiler: CXX, else the first of g++, clang++ and c++ on the path."""
-    named = os.environ.get("CXX")
-    for name in (named,) if named else ("g++", "clang++", "c++"):
-        found = shutil.which(name)
-        if found:
-            return found
-    if named:
-        raise BuildError(f"no C++ compiler: CXX={named} is not on the path")
-    raise BuildError("no C++ compiler: install g++ or clang++, or set CXX")
-
-
-@functools.cache
-def _said(*command: str) -> str:
-    """What a command prints, or nothing where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout
-
-
-def isa(program: str) -> str:
-    """What -march=native means to a compiler on this machine."""
-    lines = _said(program, "-march=native", "-Q", "--help=target").splitlines()
-    named = [line.split()[-1] for line in lines if line.split()[:1] == ["-march="]]
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii") as f:
-        flags = next((line for line in f if line.startswith("flags")), "")
-        named.append(hashlib.sha256(flags.encode()).hexdigest()[:8])
-    return "-".join(named) or platform.machine()
-
-
-def sources() -> list[Path]:
-    """Every unit that is compiled, in a fixed order."""
-    return sorted(SOURCES.rglob("*.cc"))
-
-
-def _identity(program: str) -> bytes:
-    """The TensorFlow, the compiler and the processor that a build is for."""
-    compiler_version = _said(program, "--version").split("\n", 1)[0]
-    return "\0".join(
-        (tf.__version__, tf.version.GIT_VERSION, compiler_version, isa(program))
-    ).encode()
-
-
-def key(program: str) -> str:
-    """What a library depends on, in one word."""
-    digest = hashlib.sha256(_identity(program))
-    digest.update(
-        " ".join([*_KERNEL_FLAGS, *_added_flags(), *_TENSORFLOW_FLAGS, *_COMMON_FLAGS]).encode()
-    )
-    for path in sorted([*sources(), *SOURCES.rglob("*.h")]):
-        digest.update(str(path.relative_to(SOURCES)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return f"tf{tf.__version__}-{digest.hexdigest()[:16]}"
-
-
-def find() -> Built | None:
-    """The library for this machine if it is in the cache.
-
-    Raises: BuildError when none could be built either.
-    """
-    return _finished(_name(compiler()))
-
-
-def _name(program: str) -> str:
-    if not sources():
-        raise BuildError(f"the C++ sources are not installed (expected in {SOURCES})")
-    return key(program)
-
-
-def find_or_build(*, root: Path | None = None, quiet: bool = False, rebuild: bool = False) -> Built:
-    """The library for this machine, built if it is not there.
+def find_or_build(*, isa: str | None = None, rebuild: bool = False) -> Built:
+    """The library for this machine, built into the cache if there is none that fits.
 
     Args:
-      root: folder to build in; None is the cache.
-      quiet: say nothing on stderr.
+      isa: instruction set to build for; None is the first of RECOPS_ISA, else "native".
       rebuild: build even if it is there.
 
     Raises: BuildError, saying why and naming the compiler's log where there is one.
     """
-    program = compiler()
-    name = _name(program)
-    if not rebuild and (found := _finished(name)):
-        return found
-    folder = (root or cache_root()) / name
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.parent / f"{name}.lock"):
-            # Another process may have built it while this one waited.
-            if not rebuild and (found := _finished(name)):
+    if not rebuild:
+        with contextlib.suppress(LacksFlagsError):
+            if found := library.find(isa):
                 return found
-            return _build(program, folder, quiet, rebuild)
-    except OSError as error:
+    return build(isa or next(iter(library.wanted_isa()), "native"), rebuild=rebuild)
+
+
+def build(isa: str, *, root: Path | None = None, rebuild: bool = False) -> Built:
+    """Build a library, unless another process did while this one waited for its turn.
+
+    Args:
+      isa: the instruction set, as a compiler names it, or "native".
+      root: folder to build in; None is the cache.
+      rebuild: build even if it is there, and compile what is unchanged too.
+
+    Raises: BuildError, saying why and naming the compiler's log where there is one.
+    """
+    plan = _Plan.of(isa, root)
+    try:
+        plan.folder.parent.mkdir(parents=True, exist_ok=True)
+        plan.log.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(f"{plan.folder}.lock"):
+            if not rebuild and (manifest := Manifest.read(plan.folder)):
+                return Built(plan.folder / LIBRARY, manifest)
+            return _build(plan, rebuild)
+    # Some file systems have no locks.
+    except (OSError, NotImplementedError) as error:
         raise BuildError(
-            f"cannot write the native library to {folder}: {error.strerror or error}; "
-            "set RECOPS_CACHE to a folder with space"
+            f"cannot write the native library to {plan.folder}: "
+            f"{getattr(error, 'strerror', None) or error}; set {VARIABLE} to a folder with space"
         ) from error
 
 
-def _finished(name: str) -> Built | None:
-    """A library built when the package was installed, or in the cache."""
-    for folder in (INSTALLED / name, cache_root() / name):
-        path = folder / LIBRARY
-        if path.exists():
-            return Built(path, (folder / "with-xla").exists())
+def failed_before() -> str | None:
+    """A sentence on the last build for this machine where it failed, in whatever process."""
+    with contextlib.suppress(OSError):
+        log = _log(_name(next(iter(library.wanted_isa()), "native")))
+        if log.exists():
+            return f"the last build did not succeed; its log is {log}; `recops build` tries again"
     return None
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    # The kernel gives the lock back when a process ends, however it ends.
-    with path.open("w") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
-        yield
+@dataclass(frozen=True)
+class _Plan:
+    program: str
+    isa: str
+    isa_flags: list[str]
+    macros: str
+    folder: Path
+    # There only while a build runs and after one that failed.
+    log: Path
 
+    @classmethod
+    def of(cls, isa: str, root: Path | None) -> _Plan:
+        name = _name(isa)
+        if platform.system() != "Linux":
+            raise BuildError(f"the native library is for Linux; this is {platform.system()}")
+        try:
+            program = compiler.find()
+        except compiler.NoCompilerError as error:
+            said = [str(error), library.why_none_fits()]
+            raise BuildError("; ".join(filter(None, said))) from None
+        flags = compiler.isa_flags(isa)
+        if not (macros := compiler.macros(program, *flags)):
+            raise BuildError(
+                f"{program} ({compiler.version(program)}) takes no {' '.join(flags)}; "
+                f"`recops build --isa ISA` or RECOPS_ISA names another instruction set"
+            )
+        try:
+            folder = (root or library.native_cache()) / name
+            return cls(program, isa, flags, macros, folder, _log(name))
+        except OSError as error:
+            raise BuildError(str(error)) from error
 
-def _build(program: str, folder: Path, quiet: bool, anew: bool) -> Built:
-    begun = time.monotonic()
-    if not quiet:
-        print(
-            f"recops: building the native library with {program} (once, about a minute; "
-            "RECOPS_CPP=0 does without)",
-            file=sys.stderr,
-            flush=True,
+    def manifest(self, xla: bool) -> Manifest:
+        needed = cpu.needed(self.macros)
+        if self.isa == "native":
+            # Of an instruction that the system does not list, nobody can be told that it is there.
+            needed = sorted({*needed} & cpu.flags())
+        return Manifest(
+            **library.here(),
+            isa=self.isa,
+            cpu_flags=tuple(needed),
+            needs=(_FRAMEWORK, _WHOLE) if xla else (_FRAMEWORK,),
+            xla=xla,
+            compiler=compiler.version(self.program),
+            recops=__version__,
         )
-    log = folder.parent / f"{folder.name}.log"
+
+    def command(self, path: Path) -> list[str]:
+        """What compiles a unit, but for where to."""
+        if path.parent == library.SOURCES:
+            flags = [*compiler.TENSORFLOW_FLAGS, *tf.sysconfig.get_compile_flags()]
+            flags.append(f"-I{library.SOURCES / 'common' / 'shims'}")
+        else:
+            flags = [*compiler.kernel_flags(), *self.isa_flags]
+            flags.append(f"-I{tf.sysconfig.get_include()}")
+        return [self.program, "-c", *flags, str(path)]
+
+
+def _name(isa: str) -> str:
+    """What a library is called; no compiler is asked, so that a failed build is found again."""
+    parts = [*library.here().values(), isa]
+    if isa == "native":
+        parts += sorted(cpu.flags())
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return f"tf{tf.__version__}-{isa}-{digest[:16]}"
+
+
+def _log(name: str) -> Path:
+    return library.native_cache() / f"{name}.log"
+
+
+def _build(plan: _Plan, anew: bool) -> Built:
+    begun = time.monotonic()
+    print(
+        f"recops: building the native library with {plan.program} (once, about a minute; "
+        "RECOPS_CPP=0 does without)",
+        file=sys.stderr,
+        flush=True,
+    )
+    folder = plan.folder
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as scratch:
         made = Path(scratch) / "made"
         made.mkdir()
-        with concurrent.futures.ThreadPoolExecutor(max(1, _processors())) as pool:
-            # The longest first.
-            units = sorted(sources(), key=lambda path: path != _XLA)
-            jobs = {path: pool.submit(_compile, program, path, anew) for path in units}
-            results = {path: job.result() for path, job in jobs.items()}
-        log.write_text("".join(said for _, said in results.values()))
-        failed = [path for path, (object_file, _) in results.items() if object_file is None]
-        if set(failed) - {_XLA}:
-            names = ", ".join(str(path.relative_to(SOURCES)) for path in failed)
-            raise BuildError(f"the compiler failed on {names}; its log is {log}")
-        objects = [str(o) for o, _ in results.values() if o is not None]
-        linked = _run(
-            [
-                program,
-                "-shared",
-                *_added_flags(),
-                *objects,
-                "-o",
-                str(made / LIBRARY),
-                *_link_flags(failed),
-            ]
-        )
-        if linked.returncode:
-            log.write_text(log.read_text() + linked.stderr)
-            raise BuildError(f"the linker failed; its log is {log}")
-        if not failed:
-            (made / "with-xla").touch()
+        manifest = _compile_and_link(plan, made / LIBRARY, anew)
+        manifest.write(made)
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
-    if not quiet:
-        print(f"recops: built in {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-    return Built(folder / LIBRARY, not failed)
+    plan.log.unlink(missing_ok=True)
+    print(f"recops: built in {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    return Built(folder / LIBRARY, manifest)
 
 
-def _compile(program: str, path: Path, anew: bool) -> tuple[Path | None, str]:
+def _compile_and_link(plan: _Plan, target: Path, anew: bool) -> Manifest:
+    xla_unit = library.SOURCES / _XLA
+    with concurrent.futures.ThreadPoolExecutor(max(1, _processors())) as pool:
+        # The longest first.
+        units = sorted(library.units(), key=lambda path: path != xla_unit)
+        jobs = {path: pool.submit(_compile, plan, path, anew) for path in units}
+        results = {path: job.result() for path, job in jobs.items()}
+    plan.log.write_text("".join(said for _, said in results.values()), encoding="utf-8")
+    failed = [path for path, (object_file, _) in results.items() if object_file is None]
+    if set(failed) - {xla_unit}:
+        names = ", ".join(str(path.relative_to(library.SOURCES)) for path in failed)
+        raise BuildError(f"the compiler failed on {names}; its log is {plan.log}")
+    manifest = plan.manifest(xla=not failed)
+    objects = [str(o) for o, _ in results.values() if o is not None]
+    command = [plan.program, "-shared", *compiler.added_flags(), *objects, "-o", str(target)]
+    command += [f"-L{tf.sysconfig.get_lib()}", *(f"-l:{name}" for name in manifest.needs)]
+    linked = compiler.run(command)
+    if linked.returncode:
+        with plan.log.open("a", encoding="utf-8") as log:
+            log.write(linked.stderr)
+        raise BuildError(f"the linker failed; its log is {plan.log}")
+    return manifest
+
+
+def _compile(plan: _Plan, path: Path, anew: bool) -> tuple[Path | None, str]:
     """The object file of a unit, or None, and what the compiler said.
 
     Objects are kept: after a change of one kernel, the units that include TensorFlow's headers,
-    which take most of the time, are still good.
+    which take most of the time, are still good; and they are the same for every instruction set.
     """
-    if path.parent == SOURCES:
-        flags = [*_TENSORFLOW_FLAGS, *tf.sysconfig.get_compile_flags()]
-        flags.append(f"-I{SOURCES / 'common' / 'shims'}")
-    else:
-        flags = [*_KERNEL_FLAGS, f"-I{tf.sysconfig.get_include()}", *_added_flags()]
-    command = [program, "-c", *_COMMON_FLAGS, *flags, str(path)]
-    digest = hashlib.sha256(_identity(program))
-    digest.update(" ".join(command).encode())
+    command = plan.command(path)
+    unit = path.relative_to(library.SOURCES).as_posix()
+    # Where the sources and TensorFlow lie makes no difference.
+    flags = [word for word in command[1:-1] if not word.startswith("-I")]
+    words = [library.abi(), compiler.version(plan.program), unit, *flags]
+    digest = hashlib.sha256("\0".join(words).encode())
+    if path.parent != library.SOURCES:
+        # The same words mean another thing on another processor: -march=native.
+        digest.update(plan.macros.encode())
     for read in _read_by(path):
         digest.update(b"\0" + read.read_bytes())
-    kept = cache_root() / "objects" / f"{path.parent.name}-{path.stem}-{digest.hexdigest()[:16]}.o"
+    name = f"{path.parent.name}-{path.stem}-{digest.hexdigest()[:16]}.o"
+    kept = library.native_cache() / "objects" / name
     if kept.exists() and not anew:
         return kept, ""
     kept.parent.mkdir(parents=True, exist_ok=True)
     # Beside the finished one: a file is moved into place within one file system alone.
     target = kept.with_name(f".{os.getpid()}-{kept.name}")
-    done = _run([*command, "-o", str(target)])
+    done = compiler.run([*command, "-o", str(target)])
     said = f"$ {' '.join(command)}\n{done.stdout}{done.stderr}"
     if done.returncode:
         target.unlink(missing_ok=True)
@@ -277,17 +242,6 @@ def _read_by(path: Path) -> list[Path]:
             if header.exists() and header not in found:
                 found.append(header)
     return found
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def _link_flags(failed: list[Path]) -> list[str]:
-    where = tf.sysconfig.get_lib()
-    flags = [f"-L{where}", "-l:libtensorflow_framework.so.2"]
-    # What XLA needs is in the other library, which only some wheels have.
-    return flags if failed else [*flags, "-l:libtensorflow_cc.so.2"]
 
 
 def _processors() -> int:

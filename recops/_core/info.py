@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from recops._core import compat, dispatch, native
+from recops._core import compat, cpu, dispatch, native
 from recops.version import __version__
 
-_ISA_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
+_X86_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
+_ISA_FLAGS = (*_X86_FLAGS, "asimd", "sve", "sve2", "bf16", "i8mm")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Info:
       isa: vector instructions of the CPU.
       backend: the one that is asked for.
       native: what is known of the native library, in a sentence.
+      library: its manifest, what it was built for; None where there is none.
       ops: op -> backend -> None when available, else the sentence that says why not.
 
     Example:
@@ -37,6 +39,7 @@ class Info:
     isa: list[str]
     backend: str
     native: str
+    library: dict[str, Any] | None
     ops: dict[str, dict[str, str | None]]
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,6 +50,7 @@ class Info:
             "isa": list(self.isa),
             "backend": self.backend,
             "native": self.native,
+            "library": None if self.library is None else dict(self.library),
             "ops": {op: dict(states) for op, states in self.ops.items()},
         }
 
@@ -57,6 +61,9 @@ class Info:
         lines.append(f"ISA: {' '.join(self.isa) or 'unknown'}")
         lines.append(f"backend: {self.backend}")
         lines.append(f"native library: {self.native}")
+        if self.library is not None:
+            needs = " ".join(self.library["cpu_flags"]) or "nothing"
+            lines.append(f"  needs of the CPU: {needs}")
         width = max(map(len, self.ops), default=0)
         lines.append(f"{'op':{width}}  " + "  ".join(f"{b:9}" for b in dispatch.CONCRETE))
         notes: dict[str, int] = {}
@@ -73,12 +80,7 @@ class Info:
 
 
 def _isa() -> list[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
-            flags = next((line for line in f if line.startswith("flags")), "").split()
-    except OSError:
-        flags = []
-    return [platform.machine(), *(flag for flag in _ISA_FLAGS if flag in flags)]
+    return [cpu.machine(), *(flag for flag in _ISA_FLAGS if flag in cpu.flags())]
 
 
 def info() -> Info:
@@ -111,6 +113,7 @@ def _info() -> Info:
         isa=_isa(),
         backend=dispatch.current(),
         native=native.describe(),
+        library=native.manifest(),
         ops={
             op: {name: room.why_not(name, op) for name in dispatch.CONCRETE}
             for op, room in sorted(dispatch.rooms().items())

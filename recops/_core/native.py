@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -12,7 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import build, compat
+from recops._core import build, compat, library
+
+_NOT_BUILT = "not built yet: `recops build` or the first call of an op does it"
 
 _lock = threading.Lock()
 _state: _Loaded | str | None = None
@@ -20,7 +23,7 @@ _may_build: ContextVar[bool] = ContextVar("recops_may_build", default=True)
 
 
 class _Loaded:
-    def __init__(self, built: build.Built) -> None:
+    def __init__(self, built: library.Built) -> None:
         self.built = built
         self.ops = tf.load_op_library(str(built.path))
 
@@ -58,6 +61,12 @@ def describe() -> str:
     return loaded if isinstance(loaded, str) else loaded.built.describe()
 
 
+def manifest() -> dict[str, Any] | None:
+    """What the library was built for, as plain data; None where there is none."""
+    loaded = _load()
+    return None if isinstance(loaded, str) else loaded.built.manifest.to_dict()
+
+
 def call(op: str, *inputs: Any, options: Sequence[int] = ()) -> Any:
     """Run a native op by its C++ name; one tensor, or a tuple of them."""
     loaded = _load()
@@ -76,11 +85,18 @@ def _load() -> _Loaded | str:
     with _lock:
         if _state is None:
             try:
-                found = build.find_or_build() if _may_build.get() else build.find()
+                found = library.find()
                 if found is None:
-                    return "not built yet: `recops build` or the first call of an op does it"
+                    if not _may_build.get():
+                        return build.failed_before() or _NOT_BUILT
+                    found = build.find_or_build()
                 _state = _Loaded(found)
-            except build.BuildError as error:
+            except library.LacksFlagsError as error:
+                _state = str(error)
+                # What was made for this place is not used: that shall not go unseen.
+                if _may_build.get():
+                    print(f"recops: {error}", file=sys.stderr, flush=True)
+            except library.BuildError as error:
                 _state = str(error)
             except (tf.errors.OpError, OSError) as error:
                 _state = f"the native library cannot be loaded: {error}; try `recops build`"

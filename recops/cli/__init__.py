@@ -45,15 +45,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _find_devices_quietly() -> None:
-    """Have TensorFlow look for devices without its log on stderr.
+    """Import what waited, and have TensorFlow look for devices, without its log on stderr.
 
     On a machine without a GPU the search ends in an error message that is none, whatever the log
-    level; it is shown only when the search fails. What TensorFlow says when it is imported comes
-    before this: the package imports it.
+    level; it is shown only when the search fails.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
+    from recops import _load
+
+    _load()
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as log:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recops.cli.messages import OK, WRONG
-from recops.cli.parser import Commands, command, positive
+from recops.cli.parser import Commands, command, path, positive
 
 
 def add(commands: Commands) -> None:
@@ -26,10 +26,10 @@ def add(commands: Commands) -> None:
         "--dtype", choices=("float16", "bfloat16", "float32", "float64"), default="float32"
     )
     bench.add_argument("--seconds", type=positive, default=3.0, help="a case and mode (3)")
-    bench.add_argument("--out", type=Path, metavar="FILE.jsonl", help="one JSON row a line")
+    bench.add_argument("--out", type=path, metavar="FILE.jsonl", help="one JSON row a line")
     bench.add_argument(
         "--compare",
-        type=Path,
+        type=path,
         metavar="FILE.jsonl",
         help="rows of an earlier --out: what fell behind its stock forms since is named, and is 1",
     )

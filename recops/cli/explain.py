@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from recops.cli.messages import OK
-from recops.cli.parser import Commands, command, natural
+from recops.cli.parser import Commands, command, natural, path
 
 
 def add(commands: Commands) -> None:
     explained = command(commands, "explain", run, "Draw what a trained model looked at.")
     explained.add_argument(
-        "model", type=Path, metavar="DIR|MODEL.keras", help="what `recops train` wrote"
+        "model", type=path, metavar="DIR|MODEL.keras", help="what `recops train` wrote"
     )
     explained.add_argument("--data", default="movielens-100k", help="default: %(default)s")
     explained.add_argument(
         "--row", type=natural, metavar="N", help="of the test split; default: the mean of all"
     )
-    explained.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the PNGs")
+    explained.add_argument("--out", type=path, required=True, metavar="FOLDER", help="of the PNGs")
 
 
 def run(arguments: argparse.Namespace) -> int:

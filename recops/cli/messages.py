@@ -30,7 +30,7 @@ def user_errors() -> tuple[type[Exception], ...]:
     """The errors that say what a user can mend; any other is a defect of ours."""
     import tensorflow as tf
 
-    from recops._core.build import BuildError
+    from recops._core.library import BuildError
     from recops.data import DataError
 
     # NotImplementedError: BackendError. InvalidArgumentError: an id beyond its table.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from recops.cli.messages import USER_ERROR, complain
@@ -37,6 +38,11 @@ def _number(convert: Callable[[str], Any], fits: Callable[[Any], bool], expected
         raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
 
     return parse
+
+
+def path(text: str) -> Path:
+    """A file or folder; `--out=~/run` reaches us as it stands, since no shell expands that."""
+    return Path(text).expanduser()
 
 
 count = _number(int, lambda n: n >= 1, "a whole number of 1 or more")

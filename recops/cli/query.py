@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from recops.cli.messages import OK
-from recops.cli.parser import Commands, command, count, natural
+from recops.cli.parser import Commands, command, count, natural, path
 
 
 def add(commands: Commands) -> None:
@@ -15,7 +14,7 @@ def add(commands: Commands) -> None:
     )
     query.add_argument(
         "where",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="folder of `recops train YoutubeDNNRetrieval`; for --item also its index file",
     )

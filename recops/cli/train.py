@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from recops.cli.messages import OK
-from recops.cli.parser import Commands, command, count, natural, positive
+from recops.cli.parser import Commands, command, count, natural, path, positive
 
 
 def add(commands: Commands) -> None:
@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
     train.add_argument("--optimizer", help="lazy_adam, adam, adagrad, rowwise_adagrad, ftrl or sgd")
     train.add_argument("--patience", type=count, help="epochs without a better figure")
     train.add_argument("--seed", type=natural, help="of weights, shuffle and dropout (0)")
-    train.add_argument("--out", type=Path, metavar="DIR", help="default: runs/MODEL-DATA")
+    train.add_argument("--out", type=path, metavar="DIR", help="default: runs/MODEL-DATA")
     train.add_argument("--resume", action="store_true", help="go on with the run in DIR")
     train.add_argument(
         "--jit", help="on, off or auto: compile the step with XLA (auto: where a GPU is)"

@@ -140,7 +140,7 @@ class Encoder:
         An infinity is written as Python's json does, `Infinity`, which strict readers refuse.
         """
         self._check_fitted("save")
-        path = Path(path)
+        path = Path(path).expanduser()
         content = {
             "format": _FORMAT,
             "min_count": self.min_count,
@@ -164,7 +164,7 @@ class Encoder:
         Raises: recops.data.DataError when the file is missing, cut off or of another kind.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
             if content["format"] != _FORMAT:
                 raise ValueError(f"format {content['format']!r}")
             found = content["columns"]

@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recops._core.cache import VARIABLE, cache_dir
+
 Files = dict[str, bytes]
 Layouts = Sequence[tuple[str, ...]]
 
 DATA_VARIABLE = "RECOPS_DATA"
-CACHE_VARIABLE = "RECOPS_CACHE"
 
 _CONNECT_SECONDS = 10
 _DOWNLOAD_SECONDS = 120
@@ -109,15 +110,6 @@ def obtain(recipe: Recipe) -> bytes:
         + "".join(f"  {name}: {reason}\n" for name, reason in tried)
         + f"Set {DATA_VARIABLE} to a folder or zip that holds {_describe(recipe.layouts)}."
     )
-
-
-def cache_dir() -> Path:
-    """Folder of cached data: RECOPS_CACHE, else recops in XDG_CACHE_HOME, else ~/.cache/recops."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "recops"
 
 
 def find(location: Path, recipe: Recipe) -> Files:
@@ -275,7 +267,7 @@ def _keep(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         # The data is good, so an unwritable cache costs the next call a download, no more.
-        _announce(f"could not cache {path}: {_reason(error)}; set {CACHE_VARIABLE} to a folder")
+        _announce(f"could not cache {path}: {_reason(error)}; set {VARIABLE} to a folder")
 
 
 def _announce(text: str) -> None:

@@ -79,7 +79,7 @@ class Explanation:
         Args, Raises: as `figure`; OSError when the folder cannot be written.
         """
         made = {name: self.figure(name, row) for name in self.parts}
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
         for name, figure in made.items():

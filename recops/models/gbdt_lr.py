@@ -179,9 +179,10 @@ class GBDTLR(ClassifierMixin, BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to a file, by pickle."""
         check_is_fitted(self)
-        temporary = Path(f"{os.fspath(path)}.writing")
+        target = Path(path).expanduser()
+        temporary = target.with_name(f"{target.name}.writing")
         temporary.write_bytes(pickle.dumps(self))
-        os.replace(temporary, path)
+        os.replace(temporary, target)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> GBDTLR:
@@ -190,7 +191,7 @@ class GBDTLR(ClassifierMixin, BaseEstimator):
         Raises: ValueError when the file is none of these; ImportError where a package lacks.
         """
         try:
-            found = pickle.loads(Path(path).read_bytes())
+            found = pickle.loads(Path(path).expanduser().read_bytes())
         except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, ValueError) as error:
             raise ValueError(
                 f"GBDTLR.load: {path} is no whole file of GBDTLR.save ({error})"

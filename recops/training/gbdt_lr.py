@@ -150,7 +150,7 @@ def scores(model: Any, data: Dataset, part: Split) -> dict[str, float]:
 
 
 def _begun(out: str | os.PathLike[str], content: dict[str, Any]) -> Run:
-    folder = Path(out)
+    folder = Path(out).expanduser()
     check_vacant(folder)
     run = Run(folder, content)
     try:

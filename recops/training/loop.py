@@ -203,7 +203,7 @@ def _epoch(
 @contextlib.contextmanager
 def _folder(out: str | os.PathLike[str] | None) -> Iterator[Path]:
     if out is not None:
-        yield Path(out)
+        yield Path(out).expanduser()
         return
     with tempfile.TemporaryDirectory(prefix="recops-") as folder:
         yield Path(folder)

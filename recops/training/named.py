@@ -80,14 +80,16 @@ def train_named(
             precision=precision,
             jit=jit,
         )
-        return _fit_gbdt_lr(name, data, read, seed or 0, None if out is None else Path(out))
+        return _fit_gbdt_lr(
+            name, data, read, seed or 0, None if out is None else Path(out).expanduser()
+        )
     entry = CATALOGUE[name]
     settings = TRAINING[name]
     begun: dict[str, Any] = {}
     if out is not None and resume:
-        begun = recorded(Path(out))["options"]
+        begun = recorded(Path(out).expanduser())["options"]
     elif out is not None:
-        check_vacant(Path(out))
+        check_vacant(Path(out).expanduser())
     named = optimizers.checked(optimizer or begun.get("optimizer", settings.optimizer), settings)
     asked = {
         "epochs": (epochs, 30),

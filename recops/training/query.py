@@ -30,7 +30,7 @@ def for_user(run: str | os.PathLike[str], user: int, k: int = 10, unseen: bool =
 
     Raises: ValueError when the folder has no such run, or its data no such user.
     """
-    folder = Path(run)
+    folder = Path(run).expanduser()
     if folder.is_file():
         raise ValueError(
             f"query: a user needs the model beside the index, and {folder} is a file; give the "
@@ -70,7 +70,7 @@ def like_item(where: str | os.PathLike[str], item: int, k: int = 10) -> Found:
 
     Raises: ValueError when there is no index, or the item is not in it.
     """
-    path = Path(where)
+    path = Path(where).expanduser()
     index = _index(path)
     place = np.flatnonzero(index.ids == item)
     if not len(place):

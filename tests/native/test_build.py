@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,32 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from recops._core import build, native
+import recops
+from recops._core import build, compiler, library, native
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A source tree of one small unit and a cache of its own; the folder of the sources."""
-    sources = tmp_path / "sources"
-    (sources / "unit").mkdir(parents=True)
-    (sources / "unit" / "answer.h").write_text("#define ANSWER 42\n")
-    (sources / "unit" / "kernel.cc").write_text(
-        '#include "answer.h"\nextern "C" int answer() { return ANSWER; }\n'
-    )
-    monkeypatch.setattr(build, "SOURCES", sources)
-    monkeypatch.setattr(build, "_XLA", sources / "xla_calls.cc")
-    monkeypatch.setenv("RECOPS_CACHE", str(tmp_path / "cache"))
-    return sources
 
 
 def _script(sources: Path) -> str:
     return textwrap.dedent(f"""
         from pathlib import Path
-        from recops._core import build
-        build.SOURCES = Path({str(sources)!r})
-        build._XLA = build.SOURCES / "xla_calls.cc"
+        from recops._core import build, library
+        library.SOURCES = Path({str(sources)!r})
+        build._WHOLE = build._FRAMEWORK
         print(build.find_or_build().path)
     """)
 
@@ -55,22 +42,22 @@ def _start(sources: Path, **env: str) -> subprocess.Popen[str]:
 def test_a_library_is_built_once_and_found_again(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert build.find() is None
+    assert library.find() is None
     built = build.find_or_build()
     assert built.path.exists()
     assert built.xla
     said = capfd.readouterr().err
     assert "building the native library" in said
     assert "RECOPS_CPP=0" in said
-    monkeypatch.setattr(build, "_run", lambda command: pytest.fail("compiled again"))
-    assert build.find_or_build() == built == build.find()
+    monkeypatch.setattr(compiler, "run", lambda command: pytest.fail("asked a compiler"))
+    assert build.find_or_build() == built == library.find()
     assert "building" not in capfd.readouterr().err
 
 
 def test_a_change_of_a_header_makes_another_library(tiny: Path) -> None:
-    first = build.find_or_build(quiet=True).path
+    first = build.find_or_build().path
     (tiny / "unit" / "answer.h").write_text("#define ANSWER 43\n")
-    second = build.find_or_build(quiet=True).path
+    second = build.find_or_build().path
     assert first != second
     assert first.exists()
 
@@ -78,9 +65,13 @@ def test_a_change_of_a_header_makes_another_library(tiny: Path) -> None:
 def test_flags_of_the_caller_make_another_library(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = build.key(build.compiler())
+    plain = build.find_or_build()
     monkeypatch.setenv("RECOPS_CXXFLAGS", "-O1")
-    assert build.key(build.compiler()) != first
+    assert library.find() is None
+    added = build.find_or_build()
+    assert added.manifest.flags == plain.manifest.flags + " -O1"
+    monkeypatch.delenv("RECOPS_CXXFLAGS")
+    assert library.find() == plain
 
 
 def test_without_a_compiler(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,23 +87,23 @@ def test_without_a_compiler(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_error_of_the_compiler_keeps_its_log(tiny: Path) -> None:
     (tiny / "unit" / "kernel.cc").write_text("this is no C++\n")
     with pytest.raises(build.BuildError, match=r"failed on unit/kernel\.cc; its log is (\S+)") as e:
-        build.find_or_build(quiet=True)
+        build.find_or_build()
     log = Path(str(e.value).rsplit(" ", 1)[1])
     assert "error" in log.read_text()
-    assert build.find() is None
+    assert library.find() is None
 
 
 def test_an_error_of_the_xla_unit_costs_jit_alone(tiny: Path) -> None:
     (tiny / "xla_calls.cc").write_text("#include <no/such/header.h>\n")
-    built = build.find_or_build(quiet=True)
+    built = build.find_or_build()
     assert not built.xla
-    assert build.find() == built
+    assert library.find() == built
 
 
 def test_sources_that_are_missing(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(build, "SOURCES", tmp_path / "nowhere")
+    monkeypatch.setattr(library, "SOURCES", tmp_path / "nowhere")
     with pytest.raises(build.BuildError, match="sources are not installed"):
         build.find_or_build()
 
@@ -138,8 +129,8 @@ def test_a_full_disk(tiny: Path) -> None:
     )
     assert done.returncode == 1
     assert "BuildError: " in done.stderr
-    assert build.find() is None
-    assert build.find_or_build(quiet=True).path.exists()
+    assert library.find() is None
+    assert build.find_or_build().path.exists()
 
 
 def test_several_processes_build_once(tiny: Path) -> None:
@@ -165,9 +156,9 @@ def test_a_build_that_is_killed_leaves_nothing_finished(tiny: Path, tmp_path: Pa
     assert started.exists(), run.communicate()
     run.send_signal(signal.SIGKILL)
     run.wait()
-    assert not list((tmp_path / "cache").rglob(build.LIBRARY))
+    assert not list((tmp_path / "cache").rglob(library.LIBRARY))
     # The lock of the dead process is free.
-    assert build.find_or_build(quiet=True).path.exists()
+    assert build.find_or_build().path.exists()
 
 
 def test_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,16 +166,48 @@ def test_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "RECOPS_CPP=0 switches the native library off" in (native.why_not() or "")
 
 
-def test_a_question_alone_builds_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "_state", None)
+def test_a_question_alone_builds_nothing(tiny: Path) -> None:
     with native.without_building():
         assert "not built yet" in (native.why_not() or "")
-    assert build.find() is None
+    assert library.find() is None
 
 
 def test_a_library_is_built_elsewhere_with_an_empty_cache(tiny: Path, tmp_path: Path) -> None:
-    built = build.find_or_build(root=tmp_path / "package" / "native")
+    built = build.build("native", root=tmp_path / "package" / "native")
     assert built.path.parent.parent == tmp_path / "package" / "native"
     assert built.path.exists()
-    kept = sorted((build.cache_root() / "objects").iterdir())
+    kept = sorted((library.native_cache() / "objects").iterdir())
     assert [path.suffix for path in kept] == [".o"]
+
+
+def test_a_failed_build_is_not_tried_again_and_its_log_is_named(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, broken = tmp_path / "calls", tmp_path / "broken-g++"
+    broken.write_text(
+        f'#!/bin/sh\ncase "$1" in -c) echo call >> {counted}; echo out of luck >&2; exit 1;; esac\n'
+        'exec g++ "$@"\n'
+    )
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    for _ in range(3):
+        assert recops.ops.select("fm_interaction", [[[1.0], [2.0]]]) == "xla"
+        with pytest.raises(
+            recops.BackendError, match=r"failed on unit/kernel\.cc; its log is (\S+)"
+        ):
+            recops.ops.fm_interaction([[[1.0], [2.0]]], backend="cpp")
+    assert counted.read_text() == "call\n"
+    assert "failed on unit/kernel.cc; its log is" in recops.info().native
+
+    # Another process tells as much, and tries again when it must.
+    monkeypatch.setattr(native, "_state", None)
+    found = recops.info()
+    log = re.search(r"the last build did not succeed; its log is (\S+);", found.native)
+    assert log is not None
+    assert "out of luck" in Path(log[1]).read_text()
+    assert found.native == found.ops["fm_interaction"]["cpp"]
+    assert found.library is None
+    assert counted.read_text() == "call\n"
+    monkeypatch.setenv("CXX", "g++")
+    build.find_or_build()
+    assert not Path(log[1]).exists()
