@@ -63,7 +63,8 @@ def positive(layer: Any, **values: Any) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(
-                f"{type(layer).__name__}: argument `{name}` must be a positive integer, got {value!r}"
+                f"{type(layer).__name__}: argument `{name}` must be a positive integer, got "
+                f"{value!r}"
             )
 
 

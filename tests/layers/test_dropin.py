@@ -102,7 +102,7 @@ def test_values_and_keys_that_do_not_fit_raise(shapes):
         lambda: layer.compute_output_shape(*shapes),
         lambda: layer(*(np.ones(shape, np.float32) for shape in shapes)),
     ):
-        with pytest.raises(ValueError, match="MultiHeadAttention: .* must be equal, got value"):
+        with pytest.raises(ValueError, match=r"MultiHeadAttention: .* must be equal, got value"):
             call()
 
 
