@@ -50,6 +50,33 @@ def wide(arrays: Any) -> Any:
     return tf.nest.map_structure(lambda a: a.astype(np.float64) if is_float(a) else a, arrays)
 
 
+# Arguments whose first axis is not the batch, though its size may equal it in a small case.
+WEIGHTS = {
+    "recurrent_kernel",
+    "kernel",
+    "kernels",
+    "bias",
+    "biases",
+    "projection",
+    "table",
+    "offsets",
+}
+
+
+def signature(arrays: Mapping[str, Any], batch: int | None = None) -> dict[str, Any]:
+    """What a graph is told of arguments: all their sizes, or not the axis that has `batch` rows."""
+
+    def spec(name: str, value: Any) -> tf.TensorSpec:
+        unknown = name not in WEIGHTS and value.shape[:1] == (batch,)
+        shape = (None, *value.shape[1:]) if unknown else value.shape
+        return tf.TensorSpec(shape, value.dtype)
+
+    return {
+        name: tf.nest.map_structure(functools.partial(spec, name), value)
+        for name, value in arrays.items()
+    }
+
+
 def is_float(array: Any) -> bool:
     """Whether an array or tensor holds floats; NumPy files bfloat16 under kind V."""
     return tf.as_dtype(array.dtype).is_floating

@@ -14,7 +14,7 @@ from recops import ops
 from recops._core import compat
 from recops._core.compat import keras
 from recops.layers.attention_axes import AttentionAxes
-from recops.layers.base import OpLayer, build_child, kept, positive, varied
+from recops.layers.base import OpLayer, build_child, kept, positive, varied, without_newer
 from recops.layers.dropout import Dropout
 
 
@@ -105,17 +105,18 @@ class MultiHeadAttention(ShapedLayer):
         backend: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(backend=backend, **kwargs)
+        stock = keras.layers.MultiHeadAttention
+        super().__init__(backend=backend, **without_newer(self, stock, kwargs))
         self.num_heads = num_heads
         self.key_dim = key_dim
-        self.value_dim = value_dim or key_dim
+        self.value_dim = key_dim if value_dim is None else value_dim
         positive(self, num_heads=num_heads, key_dim=key_dim, value_dim=self.value_dim)
         if sliding_window is not None:
             positive(self, sliding_window=sliding_window)
         self.dropout = dropout
         self.use_bias = use_bias
-        self._output_shape = _sizes(output_shape)
-        self.attention_axes = _sizes(attention_axes)
+        self._output_shape = _sizes("output_shape", output_shape)
+        self.attention_axes = _sizes("attention_axes", attention_axes)
         self.sliding_window = sliding_window
         self.flash_attention = flash_attention
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -137,14 +138,7 @@ class MultiHeadAttention(ShapedLayer):
         return super().__call__(query, value, key, *args, **kwargs)
 
     def build(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> None:
-        query = tuple(query_shape)
-        value = query if value_shape is None else tuple(value_shape)
-        key = value if key_shape is None else tuple(key_shape)
-        if value[1:-1] != key[1:-1] or len(query) != len(value) or len(query) < 3:
-            raise ValueError(
-                f"MultiHeadAttention: expected query [B, ..., n], value and key [B, ..., m] of one "
-                f"rank, value and key alike but for the last axis, got {query}, {value} and {key}"
-            )
+        query, value, key = _fitting(query_shape, value_shape, key_shape)
         self.shapes = {"query_shape": query, "value_shape": value, "key_shape": key}
         self.axes = AttentionAxes(len(query), self.attention_axes)
         keys, values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
@@ -225,8 +219,9 @@ class MultiHeadAttention(ShapedLayer):
             some = tf.reduce_any(columns, axis=1, keepdims=True), None
         used, columns = (_all_of(*pair) for pair in zip((rows, columns), some))
         query, value, key = _kept_once((query, used), (value, columns), (key, columns))
-        heads = self.query_dense(query)  # [B, T, N, E]
-        keys, values = self.key_dense(key), self.value_dense(value)  # [B, S, N, E] each
+        heads = self._projected(self.query_dense, query)  # [B, T, N, E]
+        keys = self._projected(self.key_dense, key)  # [B, S, N, E], as the values
+        values = self._projected(self.value_dense, value)
         q, k, v = (axes.fold(x) for x in (heads, keys, values))
         dropping = self.dropout > 0 and (tf.is_tensor(training) or bool(training))
         if return_attention_scores or dropping:
@@ -237,11 +232,15 @@ class MultiHeadAttention(ShapedLayer):
         if not (whole or rows is None):
             out = tf.where(rows[..., None, None], out, tf.zeros([], out.dtype))
         if self.use_gate:
-            out = out * self.gate_dense(query)
-        out = self.output_dense(out)
+            out = out * self._projected(self.gate_dense, query)
+        out = self._projected(self.output_dense, out)
         if not return_attention_scores:
             return out
         return out, axes.unfold_scores(tf.cast(scores, self.compute_dtype), dims)
+
+    def _projected(self, dense: Any, inputs: Any) -> tf.Tensor:
+        """A projection, which may compute in another dtype where `dtype` is a map of policies."""
+        return tf.cast(dense(inputs), self.compute_dtype)
 
     def attend(
         self, query: Any, key: Any, value: Any, mask: Any = None, causal: Any = False
@@ -279,14 +278,21 @@ class MultiHeadAttention(ShapedLayer):
     def compute_output_shape(
         self, query_shape: Any, value_shape: Any = None, key_shape: Any = None
     ) -> tuple[int | None, ...]:
-        query = tuple(query_shape)
+        query, _, _ = _fitting(query_shape, value_shape, key_shape)
         return (*query[:-1], *(self._output_shape or query[-1:]))
 
     def compute_output_spec(
-        self, query: Any, value: Any, *args: Any, return_attention_scores: bool = False, **_: Any
+        self,
+        query: Any,
+        value: Any,
+        key: Any = None,
+        *args: Any,
+        return_attention_scores: bool = False,
+        **_: Any,
     ) -> Any:
         """Keras 3's: the scores are an output where they are asked for."""
-        shapes = [self.compute_output_shape(query.shape)]
+        of_key = None if key is None else key.shape
+        shapes = [self.compute_output_shape(query.shape, value.shape, of_key)]
         if return_attention_scores:
             shapes.append(self.axes.scores_shape(query.shape, value.shape, self.num_heads))
         specs = tuple(keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes)
@@ -323,10 +329,36 @@ class MultiHeadAttention(ShapedLayer):
         }
 
 
-def _sizes(value: int | Sequence[int] | None) -> tuple[int, ...] | None:
+def _sizes(name: str, value: int | Sequence[int] | None) -> tuple[int, ...] | None:
     if value is None:
         return None
-    return (value,) if isinstance(value, int) else tuple(value)
+    sizes = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    if not all(hasattr(size, "__index__") for size in sizes):
+        raise ValueError(
+            f"MultiHeadAttention: Invalid `{name}`: expected an int, or a list or tuple of them, "
+            f"got {value!r}"
+        )
+    return tuple(int(size) for size in sizes)
+
+
+def _fitting(
+    query_shape: Any, value_shape: Any, key_shape: Any
+) -> tuple[tuple[int | None, ...], ...]:
+    """Shapes of query, value and key, of which those left out are the one before."""
+    query = tuple(query_shape)
+    value = query if value_shape is None else tuple(value_shape)
+    key = value if key_shape is None else tuple(key_shape)
+    if value[1:-1] != key[1:-1]:
+        raise ValueError(
+            f"MultiHeadAttention: all axes of value and key between the first and the last must be "
+            f"equal, got value {value} and key {key}"
+        )
+    if len(query) != len(value) or len(query) < 3:
+        raise ValueError(
+            f"MultiHeadAttention: expected query [B, ..., n] and value [B, ..., m] of one rank, 3 "
+            f"or more, got query {query} and value {value}"
+        )
+    return query, value, key
 
 
 def mask_of(tensor: Any, mask: Any) -> tf.Tensor | None:

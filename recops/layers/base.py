@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,8 +63,28 @@ def positive(layer: Any, **values: Any) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(
-                f"{type(layer).__name__}: {name} must be a positive integer, got {value!r}"
+                f"{type(layer).__name__}: argument `{name}` must be a positive integer, got "
+                f"{value!r}"
             )
+
+
+def without_newer(layer: Any, stock: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """`given` without the arguments that Keras's layer `stock` has and ours, its drop-in, has not.
+
+    At their defaults they say nothing, as in a config of a newer Keras.
+
+    Raises: ValueError for one of them with another value.
+    """
+    base = inspect.signature(keras.layers.Layer.__init__).parameters
+    newer = inspect.signature(stock.__init__).parameters.keys() - base.keys()
+    for name in sorted(newer & given.keys()):
+        default = inspect.signature(stock.__init__).parameters[name].default
+        if given[name] != default:
+            raise ValueError(
+                f"{type(layer).__name__}: argument `{name}` of keras.layers.{stock.__name__} must "
+                f"be {default!r} here, which is its default, got {given[name]!r}"
+            )
+    return {name: value for name, value in given.items() if name not in newer}
 
 
 def build_child(child: Any, input_shape: Any) -> None:

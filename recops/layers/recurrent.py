@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recops._core import compat
 from recops._core.compat import keras
-from recops.layers.base import OpLayer, build_child, positive
+from recops.layers.base import OpLayer, build_child, positive, without_newer
 from recops.ops.dynamic_gru.api import recurrence
 from recops.ops.dynamic_gru.options import Options
 
@@ -109,6 +109,7 @@ class GRU(OpLayer):
         backend: str | None = None,
         **kwargs: Any,
     ) -> None:
+        kwargs = without_newer(self, keras.layers.GRU, kwargs)
         super().__init__(backend=backend, activity_regularizer=activity_regularizer, **kwargs)
         positive(self, units=units)
         self.units = units
@@ -164,8 +165,8 @@ class GRU(OpLayer):
             and not self.stateful
         )
 
-    def build(self, input_shape: Any) -> None:
-        build_child(self.rnn, tuple(input_shape))
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        build_child(self.rnn, tuple(sequences_shape))
         self.built = True
 
     def call(
@@ -190,7 +191,8 @@ class GRU(OpLayer):
             record=training is not False,
         )
         outputs, state = recurrence(
-            self.input_dropout(x, training=training),
+            # In another dtype where `dtype` is a map of policies.
+            tf.cast(self.input_dropout(x, training=training), self.compute_dtype),
             self.cell.kernel,
             self.cell.recurrent_kernel,
             self.cell.bias if self.cell.use_bias else None,

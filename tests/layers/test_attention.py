@@ -348,8 +348,8 @@ def test_kernels_of_one_seeded_initializer_differ():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: MultiHeadAttention(0, 4), "num_heads must be a positive integer, got 0"),
-        (lambda: MultiHeadAttention(2, 4)(QUERY, VALUE, QUERY), "value and key alike"),
+        (lambda: MultiHeadAttention(0, 4), "`num_heads` must be a positive integer, got 0"),
+        (lambda: MultiHeadAttention(2, 4)(QUERY, VALUE, QUERY), "value and key .* must be equal"),
         (lambda: MultiHeadAttention(2, 4, attention_axes=2)(QUERY, VALUE), "attention_axes"),
         (
             lambda: MultiHeadAttention(2, 4)(QUERY, VALUE, attention_mask=np.ones(5, bool)),

@@ -104,7 +104,7 @@ def test_padding_reaches_no_output_and_no_gradient(mode):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: layers.BehaviorTransformer(0), "num_blocks must be a positive integer, got 0"),
+        (lambda: layers.BehaviorTransformer(0), "`num_blocks` must be a positive integer, got 0"),
         (lambda: layers.BehaviorTransformer(pooling="max"), "flatten, mean, target, got 'max'"),
         (
             lambda: layers.BehaviorTransformer()(QUERY, HISTORY),

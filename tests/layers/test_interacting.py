@@ -64,9 +64,9 @@ def test_each_number_has_one_vector():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: layers.InteractingLayer(0), "num_heads must be a positive integer, got 0"),
-        (lambda: layers.InteractingLayer(2, 0), "head_dim must be a positive integer, got 0"),
-        (lambda: layers.NumberEmbedding(0), "embedding_dim must be a positive integer, got 0"),
+        (lambda: layers.InteractingLayer(0), "`num_heads` must be a positive integer, got 0"),
+        (lambda: layers.InteractingLayer(2, 0), "`head_dim` must be a positive integer, got 0"),
+        (lambda: layers.NumberEmbedding(0), "`embedding_dim` must be a positive integer, got 0"),
         (lambda: layers.InteractingLayer()(X[0]), r"expected an input \[B, F, D\]"),
         (lambda: layers.NumberEmbedding(2)(X), r"expected an input \[B, n\]"),
     ],

@@ -100,9 +100,9 @@ def test_a_single_field_or_a_flat_input_is_refused(name):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: layers.SENET(0), "reduction_ratio must be a positive integer, got 0"),
+        (lambda: layers.SENET(0), "`reduction_ratio` must be a positive integer, got 0"),
         (lambda: layers.SENET(3, "min"), "squeeze must be one of mean, max, got 'min'"),
-        (lambda: layers.OuterProduct(2.5), "units must be a positive integer, got 2.5"),
+        (lambda: layers.OuterProduct(2.5), "`units` must be a positive integer, got 2.5"),
         (lambda: layers.BilinearInteraction("some"), "all, each, interaction, got 'some'"),
         (lambda: layers.EmbeddingBag(9, 4, "max"), "combiner must be one of"),
     ],

@@ -183,7 +183,7 @@ def test_what_is_wrong_is_said():
     behaviors, negatives, query, interests = arrays()
     for make, said in [
         (lambda: layers.InterestExtractor(reduction="sum"), "one of masked_mean, mean, got 'sum'"),
-        (lambda: layers.InterestExtractor(0), "units must be a positive integer, got 0"),
+        (lambda: layers.InterestExtractor(0), "`units` must be a positive integer, got 0"),
         (lambda: layers.InterestEvolution("lstm"), "one of gru, aigru, agru, augru, got 'lstm'"),
         (lambda: layers.InterestEvolution(augru_form="code"), "one of paper, alibaba, got 'code'"),
         (

@@ -138,7 +138,7 @@ def test_mlp_penalty_and_weights():
     ("arguments", "said"),
     [
         ({"hidden_units": []}, "at least one layer"),
-        ({"hidden_units": [8, 0]}, r"hidden_units\[1\] must be a positive integer, got 0"),
+        ({"hidden_units": [8, 0]}, r"`hidden_units\[1\]` must be a positive integer, got 0"),
         ({"hidden_units": [8, 4], "dropout": [0.1]}, "one for each of the 2 layers"),
         ({"hidden_units": [8], "dropout": 1.0}, r"one rate in \[0, 1\)"),
     ],

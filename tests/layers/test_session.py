@@ -131,7 +131,7 @@ def test_padding_reaches_no_output_and_no_gradient(mode):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: layers.SessionExtractor(0), "num_heads must be a positive integer, got 0"),
+        (lambda: layers.SessionExtractor(0), "`num_heads` must be a positive integer, got 0"),
         (
             lambda: layers.SessionExtractor(4)(X),
             "num_heads must divide the width D = 6 of the sessions, got 4",

@@ -129,7 +129,7 @@ def test_float16_weighs_in_float32(activation):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"hidden_units\[1\] must be a positive integer, got 0"):
+    with pytest.raises(ValueError, match=r"`hidden_units\[1\]` must be a positive integer, got 0"):
         TargetAttention([4, 0])
     with pytest.raises(ValueError, match=r"keys must have shape \[B, T, 3\], got \[4, 5, 2\]"):
         TargetAttention()(Q, K[..., 1:])

@@ -161,7 +161,7 @@ def test_reload_with_two_widths(tmp_path):
     [
         (lambda: TransformerEncoder(4)(X), "num_heads=4 divides, got"),
         (lambda: TransformerEncoder(2)(X[0]), r"expected inputs \[B, T, D\]"),
-        (lambda: TransformerEncoder(2, 0), "intermediate_dim must be a positive integer, got 0"),
+        (lambda: TransformerEncoder(2, 0), "`intermediate_dim` must be a positive integer, got 0"),
     ],
 )
 def test_unfit_arguments_are_refused(make, said):

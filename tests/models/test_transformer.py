@@ -171,7 +171,7 @@ def test_mixed_precision_in_jit():
     ("make", "said"),
     [
         (lambda: Transformer(V, V, d_model=10, heads=4), "heads=4 must divide d_model=10"),
-        (lambda: Transformer(V, 0), "target_vocabulary must be a positive integer, got 0"),
+        (lambda: Transformer(V, 0), "`target_vocabulary` must be a positive integer, got 0"),
         (lambda: Transformer(V, V, backend="cuda"), "auto, cpp, xla, reference"),
         (lambda: Transformer(V, V, **SMALL).generate(np.ones((1, 2), int), 7, 8, 7), "at most"),
         (lambda: Transformer(V, V, **SMALL)((np.ones((1, 7), int),) * 2), "max_length=6"),

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from recops import ops
 from recops._core import dispatch, native
-from recops._core.cases import Case
+from recops._core.cases import Case, differentiated
 from recops.profiling import op_bench
 from tests import testing
 
@@ -135,19 +135,16 @@ def test_unknown_batch_and_several_batches_from_one_trace(op: str, backend: str,
     want = testing.run(fn, arrays, constant=case.constant)[0]
     batch = want[0].shape[0]
 
-    def rows_of(name: str, value: Any, rows: int | None) -> Any:
-        """The first rows of an argument, or its shape with None rows."""
+    def rows_of(name: str, value: Any, rows: int) -> Any:
+        """The first rows of an argument."""
         if isinstance(value, list):
             return [rows_of(name, item, rows) for item in value]
-        batched = value.shape[:1] == (batch,) and name not in _WEIGHTS
-        if rows is None:
-            return tf.TensorSpec((None if batched else len(value), *value.shape[1:]), value.dtype)
+        batched = value.shape[:1] == (batch,) and name not in testing.WEIGHTS
         return value[:rows] if batched else value
 
-    signature = {name: rows_of(name, value, None) for name, value in arrays.items()}
     traced = tf.function(
         lambda kw: tf.nest.flatten(fn(**kw)),
-        input_signature=[signature],
+        input_signature=[testing.signature(arrays, batch)],
         jit_compile=mode == "jit",
     )
     for rows in (batch, 1, 0):
@@ -163,14 +160,34 @@ def test_unknown_batch_and_several_batches_from_one_trace(op: str, backend: str,
 # Ops whose rows depend on the other rows of the batch.
 _ACROSS_ROWS = {"in_batch_softmax"}
 
-# Arguments whose first axis is not the batch, though its size may equal it in a small case.
-_WEIGHTS = {
-    "recurrent_kernel",
-    "kernel",
-    "kernels",
-    "bias",
-    "biases",
-    "projection",
-    "table",
-    "offsets",
-}
+
+@pytest.mark.parametrize("case", testing.cases(), ids=lambda c: f"{c.op}-{c.name}")
+@pytest.mark.parametrize("backend", dispatch.CONCRETE)
+def test_static_shapes_are_those_that_come_out(case: Case, backend: str) -> None:
+    if not op_bench.takes(case, backend):
+        pytest.skip(f"{backend} does not run {case.op} on {case.name}")
+    arrays, fn = case.arrays("float32"), testing.public(case, backend)
+    oracle = testing.oracle(case.op)(**testing.wide(arrays), **case.options)
+    real = [np.shape(output) for output in tf.nest.flatten(oracle)]
+
+    def step(tensors: dict[str, Any]) -> tuple[list[tf.Tensor], list[Any]]:
+        sources = differentiated(tensors, case.constant)
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            outputs = tf.nest.flatten(fn(**tensors))
+        # An update has no gradient.
+        return outputs, tape.gradient(outputs, sources) if case.op != "row_update" else []
+
+    traced = tf.function(step).get_concrete_function(testing.signature(arrays))
+    outputs, gradients = traced.structured_outputs
+    assert [tuple(output.shape) for output in outputs] == real
+    sources = differentiated(arrays, case.constant)
+    assert [tuple(g.shape) for g in gradients] == [s.shape for s in sources[: len(gradients)]]
+    assert len(gradients) == (0 if case.op == "row_update" else len(sources))
+
+    if case.op in ("row_update", "row_sums"):  # they have no batch
+        return
+    batch = real[0][0]
+    traced = tf.function(lambda kw: tf.nest.flatten(fn(**kw)))
+    unknown = traced.get_concrete_function(testing.signature(arrays, batch)).structured_outputs
+    assert [tuple(output.shape) for output in unknown] == [(None, *shape[1:]) for shape in real]

@@ -141,7 +141,9 @@ def _unblocked(blocks: tf.TensorArray, like: tf.Tensor) -> tf.Tensor:
     stack, dim = blocks.stack(), like.shape[2]
     maps, rows = stack.shape[1], _rows(dim)
     split = tf.transpose(tf.reshape(stack, [-1, maps, rows, dim]), [0, 2, 1, 3])
-    return tf.reshape(split, [-1, maps, dim])[: tf.shape(like)[0]]
+    flat = tf.reshape(split, [-1, maps, dim])[: tf.shape(like)[0]]
+    flat.set_shape([like.shape[0], maps, dim])
+    return flat
 
 
 def _room(blocks: tf.Tensor, maps: int) -> tf.TensorArray:

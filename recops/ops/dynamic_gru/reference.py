@@ -51,4 +51,6 @@ def dynamic_gru(
     _, last, _, outputs = tf.while_loop(
         lambda t, *_: t < steps, step, start, maximum_iterations=steps
     )
-    return tf.transpose(outputs.stack(), [1, 0, 2]), last
+    shown = tf.transpose(outputs.stack(), [1, 0, 2])
+    shown.set_shape([*x.shape[:2], initial_state.shape[1]])
+    return shown, last

@@ -151,8 +151,9 @@ def _forward(
     _, last, record = tf.while_loop(lambda t, *_: t < steps, step, start, maximum_iterations=steps)
     record, last = record.stack(), tf.cast(last, narrow)
     after = tf.concat([record[1:, :, 3 * units :], last[None]], axis=0)[:steps]
-    outputs = tf.where(_shown(mask, options), after, tf.zeros([], narrow))
-    return tf.transpose(outputs, [1, 0, 2]), last, record
+    outputs = tf.transpose(tf.where(_shown(mask, options), after, tf.zeros([], narrow)), [1, 0, 2])
+    outputs.set_shape([*x.shape[:2], units])
+    return outputs, last, record
 
 
 def _gates_only(bias: tf.Tensor, units: int) -> tf.Tensor:
@@ -246,4 +247,6 @@ def _backward(
         _batch_first(dattention, options)[..., 0],
         dinitial,
     )
+    gradients[0].set_shape(x.shape)
+    gradients[4].set_shape(attention.shape)
     return tuple(tf.cast(gradient, narrow) for gradient in gradients)
