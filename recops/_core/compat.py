@@ -188,12 +188,11 @@ def known_inputs(model: Any) -> Any:
     A functional model has them. Of another the shapes of its first call are known; its dtypes only
     under Keras 2, and under Keras 3 they are taken to be those that it computes in.
     """
-    if getattr(model, "inputs", None):
-        return model.input
+    if inputs := getattr(model, "inputs", None):
+        return inputs[0] if isinstance(model, keras.Sequential) else model.input
     if not KERAS_3:
-        arguments: tuple[Any, ...]
-        arguments, _ = model.save_spec() or ((), {})
-        return arguments[0] if len(arguments) == 1 else None
+        spec = model.save_spec()
+        return spec[0][0] if spec and len(spec[0]) == 1 else None
     shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
     if len(shapes) != 1 or not isinstance(shapes[0], tuple):
         return None

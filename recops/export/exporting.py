@@ -159,11 +159,9 @@ def _batches(made: Served, validate: Any) -> list[comparing.Batch]:
 
 
 def _given(made: Served, batch: Any) -> comparing.Batch:
-    values = (
-        [batch[name] for name in made.reads if name in batch]
-        if isinstance(batch, Mapping)
-        else (tf.nest.flatten(batch))
-    )
+    """A batch by the names of the inputs; `tf.nest` orders it as it has ordered them."""
+    by_name = isinstance(batch, Mapping) and set(made.reads) <= set(batch)
+    values = [batch[name] for name in made.reads] if by_name else tf.nest.flatten(batch)
     if len(values) != len(made.reads):
         raise ValueError(
             f"export: the batch to compare on must hold {', '.join(made.reads)}, got "
@@ -183,10 +181,10 @@ def _compared(made: Served, format_: str, written: Path, batches: list[comparing
     """How far the program is from the model, in the worst batch."""
     name = made.model.name
     want = [comparing.live(made, batch) for batch in batches]
-    if not all(np.isfinite(v).all() for w in want for v in w.values() if v.dtype.kind == "f"):
+    if any(v.dtype.kind == "f" and v.size and not np.isfinite(v).any() for v in want[0].values()):
         raise ValueError(
-            f"export: {name} gives NaN or infinity on the batch to compare on, which proves "
-            f"nothing; pass validate=BATCH with one of your own"
+            f"export: {name} gives nothing but NaN or infinity on the batch to compare on, which "
+            f"proves nothing; pass validate=BATCH with one of your own"
         )
     read = [{n: v for n, v in batch.items() if n in made.inputs} for batch in batches]
     (got,) = comparing.elsewhere([(format_, written, read)])

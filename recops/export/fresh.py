@@ -47,7 +47,9 @@ def _onnx(path: str) -> Callable[..., dict[str, np.ndarray]]:
 
 def save(path: str, named: dict[str, np.ndarray]) -> None:
     """Write arrays by name; NumPy itself cannot take every name."""
-    np.savez(path, *named.values(), names=np.array(list(named)))
+    # Of objects, such as the strings of a tensor, it makes what only a pickle holds.
+    arrays = [a.astype("S") if a.dtype == object else a for a in map(np.asarray, named.values())]
+    np.savez(path, *arrays, names=np.array(list(named)))
 
 
 def load(path: str) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,6 +124,10 @@ def _generation(model: Transformer, signature: Any) -> Served:
     return Served(model, specs, call, (), largest)
 
 
+# Of an op of TensorFlow, and so of what goes into a program.
+_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
+
+
 def _structure(model: Any, signature: Any) -> tuple[Any, list[str]]:
     """The model's argument, of symbols or specs, and a name for each of its leaves."""
     known = compat.known_inputs(model) if signature is None else signature
@@ -133,12 +138,19 @@ def _structure(model: Any, signature: Any) -> tuple[Any, list[str]]:
             f"the structure that its call takes"
         )
     flat = tf.nest.flatten(known)
-    if isinstance(known, Mapping) and len(flat) == len(known):
-        # As `tf.nest` orders them.
-        return known, sorted(known)
     names = [getattr(leaf, "name", None) or f"input_{place}" for place, leaf in enumerate(flat)]
-    if len(set(names)) < len(names):
-        raise ValueError(f"export: two inputs of {model.name} have one name: {', '.join(names)}")
+    if isinstance(known, Mapping) and len(flat) == len(known):
+        # As `tf.nest` orders them. A spec may have another name of its own.
+        keys = sorted(known)
+        named = [getattr(leaf, "name", None) for leaf in flat] if signature is not None else keys
+        names = [name or key for name, key in zip(named, keys)]
+    for name in names:
+        if not _NAME.fullmatch(name) or names.count(name) > 1:
+            raise ValueError(
+                f"export: the input {name!r} of {model.name} needs a name of its own, of letters, "
+                f"digits, '_', '.', '-' and '/'; pass a signature whose "
+                f"tf.TensorSpec(shape, dtype, name) has one"
+            )
     return known, names
 
 
