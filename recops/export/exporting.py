@@ -117,10 +117,11 @@ def _described(specs: Mapping[str, Any]) -> dict[str, str]:
 
 def _free(path: str | os.PathLike[str]) -> Path:
     """A path where nothing is."""
-    target = Path(path)
-    if target.exists() or target.is_symlink():
+    # The process that it is loaded in has a folder of its own.
+    target = Path(path).absolute()
+    if os.path.lexists(target):
         raise FileExistsError(
-            f"export: {target} is there already; remove it, or take another path (TensorFlow "
+            f"export: {path} is there already; remove it, or take another path (TensorFlow "
             f"Serving reads the folder with the highest number)"
         )
     return target
@@ -129,16 +130,18 @@ def _free(path: str | os.PathLike[str]) -> Path:
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[Path]:
     """A folder on the file system of the target, so that what is in it can be renamed to it."""
-    made = [parent for parent in target.absolute().parents if not parent.exists()]
+    made = [parent for parent in target.parents if not parent.exists()]
+    folder = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".recops-export-", dir=target.parent))
-    except OSError as error:
-        raise type(error)(f"export: {target} cannot be written: {error}") from error
-    try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=".recops-export-", dir=target.parent))
+        except OSError as error:
+            raise type(error)(f"export: {target} cannot be written: {error}") from error
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         for parent in made:
             # Those that hold the program by now stay.
             with contextlib.suppress(OSError):
