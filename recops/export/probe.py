@@ -49,20 +49,20 @@ def _of_layer(layer: Any) -> list[tuple[str, int]]:
 
 
 def draw(
-    specs: Mapping[str, tf.TensorSpec], largest: Mapping[str, int], seed: int = 0
+    specs: Mapping[str, tf.TensorSpec], largest: Mapping[str, int], rows: int = ROWS, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """A batch of a few rows; the first one's lists are half padding, the last one's all of it.
 
     Ids are drawn up to the largest, which is 1 where it is not known.
     """
     rng = np.random.default_rng(seed)
-    return {name: _drawn(spec, largest.get(name, 1), rng) for name, spec in specs.items()}
+    return {name: _drawn(spec, largest.get(name, 1), rows, rng) for name, spec in specs.items()}
 
 
-def _drawn(spec: tf.TensorSpec, largest: int, rng: np.random.Generator) -> np.ndarray:
+def _drawn(spec: tf.TensorSpec, largest: int, rows: int, rng: np.random.Generator) -> np.ndarray:
     shape = [STEPS if size is None else size for size in spec.shape]
     if shape and spec.shape[0] is None:
-        shape[0] = ROWS
+        shape[0] = rows
     if spec.dtype.is_floating:
         return rng.normal(size=shape).astype(spec.dtype.as_numpy_dtype)
     if spec.dtype == tf.bool:
