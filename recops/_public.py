@@ -16,6 +16,7 @@ from recops import (
 from recops._core.dispatch import BackendError, backend, set_backend
 from recops._core.info import Info, info
 from recops.explain import Explanation, explain
+from recops.export import export
 from recops.version import __version__
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "backend",
     "data",
     "explain",
+    "export",
     "features",
     "info",
     "layers",

@@ -168,7 +168,9 @@ def path_of(weight: Any) -> str:
 
 
 def call_arguments(layer: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The symbolic arguments of a layer's first call in a functional model."""
+    """The symbolic arguments of a layer's first call in a functional model; none without one."""
+    if not layer._inbound_nodes:
+        return (), {}
     node = layer._inbound_nodes[0]
     if KERAS_3:
         return tuple(node.arguments.args), dict(node.arguments.kwargs)
@@ -178,6 +180,30 @@ def call_arguments(layer: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def producer(tensor: Any) -> Any:
     """The layer that made a symbolic tensor of a functional model."""
     return tensor._keras_history[0]
+
+
+def known_inputs(model: Any) -> Any:
+    """The structure of symbols that a model is called on, or None where that is not known.
+
+    A functional model has them. Of another the shapes of its first call are known; its dtypes only
+    under Keras 2, and under Keras 3 they are taken to be those that it computes in.
+    """
+    if inputs := getattr(model, "inputs", None):
+        return inputs[0] if isinstance(model, keras.Sequential) else model.input
+    if not KERAS_3:
+        spec = model.save_spec()
+        return spec[0][0] if spec and len(spec[0]) == 1 else None
+    shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
+    if len(shapes) != 1 or not isinstance(shapes[0], tuple):
+        return None
+    return keras.KerasTensor((None, *shapes[0][1:]), dtype=model.input_dtype, name="input")
+
+
+def is_dense(symbol: Any) -> bool:
+    """Whether a symbol or a spec stands for a tensor, and not for a sparse or ragged one."""
+    spec = getattr(symbol, "type_spec", symbol)
+    odd = (tf.SparseTensorSpec, tf.RaggedTensorSpec)
+    return not (isinstance(spec, odd) or any(getattr(spec, w, False) for w in ("sparse", "ragged")))
 
 
 def tracing_for_xla() -> bool:

@@ -26,6 +26,7 @@ CONCRETE = NAMES[1:]
 _process_choice: str | None = None
 _context_choice: ContextVar[str | None] = ContextVar("recops_backend", default=None)
 _noted: ContextVar[list[tuple[str, str]] | None] = ContextVar("recops_noted", default=None)
+_serving: ContextVar[bool] = ContextVar("recops_serving", default=False)
 
 
 class BackendError(NotImplementedError):
@@ -97,6 +98,25 @@ def gpu_visible() -> bool:
 
 
 @contextlib.contextmanager
+def serving() -> Iterator[None]:
+    """What is traced inside the block runs elsewhere, where neither recops nor XLA may be.
+
+    Every op is the reference, whatever backend a layer names, or the form of it in the room's
+    `plain.py`, which takes less of TensorFlow to run. Layers leave out what only training needs.
+    """
+    token = _serving.set(True)
+    try:
+        yield
+    finally:
+        _serving.reset(token)
+
+
+def is_serving() -> bool:
+    """Whether the code runs inside `serving`."""
+    return _serving.get()
+
+
+@contextlib.contextmanager
 def noting() -> Iterator[list[tuple[str, str]]]:
     """The op and the backend of each call inside the block, in order."""
     noted: list[tuple[str, str]] = []
@@ -117,7 +137,8 @@ def _note(op: str, backend: str) -> None:
 class Room:
     """A family of ops: one module a backend, each with one function an op.
 
-    A module may define `why_not(op, *args) -> None | sentence` to refuse single calls.
+    A module may define `why_not(op, *args) -> None | sentence` to refuse single calls. `plain` has
+    forms of the reference's ops for `serving`.
     """
 
     name: str
@@ -125,6 +146,7 @@ class Room:
     reference: ModuleType
     xla: ModuleType
     cpp: ModuleType | None = None
+    plain: ModuleType | None = None
 
     def __post_init__(self) -> None:
         for op in self.ops:
@@ -152,10 +174,13 @@ class Room:
 
     def call(self, op: str, *args: Any, backend: Any = "auto") -> Any:
         """Run the op with arguments that its api function has checked."""
-        chosen = self._choose(op, args, backend)
+        chosen = "reference" if _serving.get() else self._choose(op, args, backend)
         _note(op, chosen)
+        module = getattr(self, chosen)
+        if _serving.get() and hasattr(self.plain, op):
+            module = self.plain
         with tf.name_scope(f"recops.{op}.{chosen}"):
-            return getattr(getattr(self, chosen), op)(*args)
+            return getattr(module, op)(*args)
 
     def _choose(self, op: str, args: tuple[Any, ...], asked: Any) -> str:
         asked = check_name("auto" if asked is None else asked, f"{op}: backend")

@@ -191,7 +191,7 @@ class BehaviorTransformer(OpLayer):
         if mask is None:
             mask = tf.ones(tf.shape(behaviors)[:2], tf.bool)
         mask = checks.mask(name, "mask", mask, checks.sizes(behaviors, 0, 1))
-        mask = tf.pad(mask, [[0, 0], [0, 1]], constant_values=True)  # [B, T + 1]
+        mask = tf.concat([mask, tf.ones_like(mask[:, :1])], axis=1)  # [B, T + 1]
         x = tf.concat([behaviors, query[:, None]], axis=1)  # [B, T + 1, D]
         x = self.recency(x, mask=mask)
         for block in self.blocks:

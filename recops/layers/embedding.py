@@ -26,7 +26,7 @@ from recops.features import (
     to_config,
 )
 from recops.layers.base import OpLayer, build_child, positive
-from recops.layers.regularization import REGULARIZED_ROWS, RowPenalty, UsedRows
+from recops.layers.regularization import REGULARIZED_ROWS, RowPenalty, UsedRows, penalizes
 from recops.ops.embedding.rows import bag_rows
 
 Field = SparseFeature | SequenceFeature
@@ -119,7 +119,7 @@ class FusedEmbedding(OpLayer):
         table = compat.variable(self.embeddings)
         used: list[UsedRows] = []
         fields = (self._joined if self.join else self._apart)(table, inputs, used)
-        if self.penalty is not None:
+        if penalizes(self.penalty):
             self.add_loss(self.penalty.of(used, training))
         return fields
 
@@ -166,7 +166,7 @@ class FusedEmbedding(OpLayer):
         self, table: Any, ids: tf.Tensor, offsets: np.ndarray, used: list[UsedRows]
     ) -> tf.Tensor:
         found = ops.embedding_lookup(table, ids, offsets, backend=self._backend())
-        if self.penalty is not None:
+        if penalizes(self.penalty):
             used.append((ids + tf.constant(offsets, ids.dtype), ids != 0, found))
         return found
 
@@ -194,7 +194,7 @@ class FusedEmbedding(OpLayer):
             ids = tf.reshape(ids, [-1, feature.sessions * feature.max_length])
         ids = known_ids(f"{type(self).__name__}({feature.name!r})", ids, feature.vocabulary_size)
         rows = tf.where(ids >= 0, ids + self._starts[feature.name], -1)
-        if self.penalty is not None:
+        if penalizes(self.penalty):
             # A pooled sum has the single rows no more.
             known = tf.maximum(rows, 0)
             found = ops.embedding_lookup(table, known, backend=self._backend())

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from recops import losses
-from recops._core import checks, compat
+from recops._core import checks, compat, dispatch
 from recops._core.compat import keras
 from recops.layers.base import OpLayer, build_child, kept, positive
 from recops.layers.dynamic_gru import DynamicGRU
@@ -147,7 +147,7 @@ class InterestExtractor(_Seeded):
             mask = tf.ones(tf.shape(behaviors)[:2], tf.bool)
         mask = checks.mask(name, "mask", mask, checks.sizes(behaviors, 0, 1))
         interests = self.gru(behaviors, mask=mask, training=training)  # [B, T, H]
-        if negatives is not None:
+        if negatives is not None and not dispatch.is_serving():
             if not self.compares:
                 raise ValueError(
                     f"{name}: got negatives after a first call without them; a layer that was "

@@ -16,7 +16,7 @@ from recops._core.compat import keras
 from recops.features import DenseFeature, Feature, SparseFeature, check, from_config, to_config
 from recops.layers.base import OpLayer, build_child, positive
 from recops.layers.embedding import FusedEmbedding, known_ids
-from recops.layers.regularization import REGULARIZED_ROWS, RowPenalty
+from recops.layers.regularization import REGULARIZED_ROWS, RowPenalty, penalizes
 
 # A linear hash modulo a Mersenne prime: ids and multipliers below 2^31 keep int64 from overflowing.
 _PRIME = 2**31 - 1
@@ -240,7 +240,7 @@ class WideCrosses(OpLayer):
         weights = ops.embedding_lookup(
             table, combined, offsets, backend=self.backend or "auto"
         )  # [B, C, 1]
-        if self.penalty is not None:
+        if penalizes(self.penalty):
             used = (combined + offsets, combined >= 0, weights)
             self.add_loss(self.penalty.of([used], training))
         terms = [

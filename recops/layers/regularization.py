@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import tensorflow as tf
 
 from recops import ops
-from recops._core import checks, compat
+from recops._core import checks, compat, dispatch
 from recops._core.compat import keras
 from recops._core.numerics import widened
 from recops.layers.base import OpLayer, positive
@@ -83,6 +83,11 @@ class RowPenalty(OpLayer):
                 each += self.l1 * tf.abs(values)
             terms.append(tf.reduce_sum(tf.cast(rarity, values.dtype)[..., None] * each))
         return tf.add_n(terms)
+
+
+def penalizes(penalty: RowPenalty | None) -> TypeGuard[RowPenalty]:
+    """Whether a layer's call has a penalty to tell of: a program that is served has none."""
+    return penalty is not None and not dispatch.is_serving()
 
 
 def first_places(parts: Sequence[tf.Tensor], backend: str) -> list[tf.Tensor]:
@@ -209,7 +214,8 @@ class BatchAwareL2(OpLayer):
                 f"BatchAwareL2: embeddings must be [*ids.shape, D], got "
                 f"{checks.describe(embeddings)} for ids {checks.describe(ids)}"
             )
-        self.add_loss(self._penalty(ids, embeddings))
+        if not dispatch.is_serving():
+            self.add_loss(self._penalty(ids, embeddings))
         return tf.cast(embeddings, self.compute_dtype)
 
     def _penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:

@@ -194,12 +194,11 @@ class Transformer(keras.Model):
         source = checks.ids("Transformer", "source", source, "B S")
         if not hasattr(self, "_generating"):
             # Not tracked by Keras: it is a program, and no part of the model.
-            object.__setattr__(self, "_generating", tf.function(self._generate, autograph=False))
+            object.__setattr__(self, "_generating", tf.function(self.decode, autograph=False))
         return self._generating(source, tf.constant(start), tf.constant(end), length)
 
-    def _generate(
-        self, source: tf.Tensor, start: tf.Tensor, end: tf.Tensor, length: int
-    ) -> tf.Tensor:
+    def decode(self, source: tf.Tensor, start: tf.Tensor, end: tf.Tensor, length: int) -> tf.Tensor:
+        """The program of `generate`, of tensors: for a `tf.function` of one's own."""
         kept, encoded = source != 0, self._encode(source, training=False)
         caches, known = zip(*(d.start(encoded, length) for d in self.decoders))
         batch = tf.shape(source)[0]

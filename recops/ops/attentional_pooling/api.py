@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from recops._core import checks
 from recops._core.dispatch import Room
-from recops.ops.attentional_pooling import cpp, reference, xla
+from recops.ops.attentional_pooling import cpp, plain, reference, xla
 
-_ROOM = Room("attentional_pooling", ("attentional_pooling",), reference, xla, cpp)
+_ROOM = Room("attentional_pooling", ("attentional_pooling",), reference, xla, cpp, plain)
 
 
 def attentional_pooling(

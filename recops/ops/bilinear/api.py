@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from recops._core import checks
 from recops._core.dispatch import Room
-from recops.ops.bilinear import cpp, reference, xla
+from recops.ops.bilinear import cpp, plain, reference, xla
 from recops.ops.pairwise.pairs import pair_count
 
 TYPES = ("all", "each", "interaction")
 
-_ROOM = Room("bilinear", ("bilinear_interaction",), reference, xla, cpp)
+_ROOM = Room("bilinear", ("bilinear_interaction",), reference, xla, cpp, plain)
 
 
 def bilinear_interaction(

@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from recops._core import checks
 from recops._core.dispatch import Room
-from recops.ops.dynamic_gru import cpp, reference, xla
+from recops.ops.dynamic_gru import cpp, plain, reference, xla
 from recops.ops.dynamic_gru.options import AUGRU_FORMS, GRU_TYPES, Options
 
-_ROOM = Room("dynamic_gru", ("dynamic_gru",), reference, xla, cpp)
+_ROOM = Room("dynamic_gru", ("dynamic_gru",), reference, xla, cpp, plain)
 
 
 def dynamic_gru(

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from recops._core import checks
 from recops._core.dispatch import Room
-from recops.ops.embedding import cpp, reference, xla
+from recops.ops.embedding import cpp, plain, reference, xla
 
-_ROOM = Room("embedding", ("embedding_lookup", "embedding_bag"), reference, xla, cpp)
+_ROOM = Room("embedding", ("embedding_lookup", "embedding_bag"), reference, xla, cpp, plain)
 
 COMBINERS = ("mean", "sum", "sqrtn")
 

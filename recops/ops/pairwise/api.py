@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recops._core import checks
 from recops._core.dispatch import Room
-from recops.ops.pairwise import cpp, reference, xla
+from recops.ops.pairwise import cpp, plain, reference, xla
 
 _ROOM = Room(
     "pairwise",
@@ -22,6 +22,7 @@ _ROOM = Room(
     reference,
     xla,
     cpp,
+    plain,
 )
 
 

@@ -10,9 +10,9 @@ import tensorflow as tf
 from recops._core import checks
 from recops._core.activations import ACTIVATIONS
 from recops._core.dispatch import Room
-from recops.ops.target_attention import cpp, reference, xla
+from recops.ops.target_attention import cpp, plain, reference, xla
 
-_ROOM = Room("target_attention", ("target_attention",), reference, xla, cpp)
+_ROOM = Room("target_attention", ("target_attention",), reference, xla, cpp, plain)
 
 
 def target_attention(
