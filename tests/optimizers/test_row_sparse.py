@@ -346,7 +346,7 @@ def test_a_stock_embedding_layer_gains_as_well(jit: bool) -> None:
     y = np.zeros((64, 1), "float32")
     seconds = []
     for _ in range(9):
-        start = time.perf_counter()
+        start = time.process_time()
         model.train_on_batch(x, y)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 0.02
