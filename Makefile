@@ -11,12 +11,20 @@ GPU_BUILD := build/gpu
 JAX := jax[cuda13-local]>=0.10,<0.13
 JAX_RUN := jax[cuda13]>=0.10,<0.13
 
+# The oldest TensorFlow, with the last TensorFlow Addons, which asks for it; the newest Python of both.
+LEGACY_PYTHON ?= python3.11
+LEGACY_VENV := .venv-legacy
+# What differs most between TensorFlows and Kerases: layers, saved models, optimizers, dispatch.
+MATRIX := tests/layers/test_contract.py tests/layers/test_embedding.py tests/layers/test_recurrent.py \
+  tests/models/test_models.py tests/models/test_youtubednn.py tests/optimizers tests/test_dispatch.py \
+  tests/test_addons.py
+
 # DeepCTR, on the TensorFlow of recops.
 PEERS_VENV := .venv-peers
 # FuxiCTR is of PyTorch, and takes any Python from 3.10.
 FUXICTR_VENV := .venv-fuxictr
 
-.PHONY: demo test bench lifecycle sanitize lint install wheels peers gpu-export gpu-report gpu-run clean
+.PHONY: demo test test-tfkeras test-legacy matrix bench lifecycle sanitize lint install wheels peers gpu-export gpu-report gpu-run clean
 
 demo: install
 	$(BIN)/python examples/demo.py --out demo
@@ -26,6 +34,19 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# The whole suite under tf_keras, and on TensorFlow 2.15 with its own Keras and TensorFlow Addons.
+# TESTS names a part of it.
+test-tfkeras: install
+	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+
+test-legacy: $(LEGACY_VENV)/.installed
+	$(LEGACY_VENV)/bin/python -m pytest -n 2 --dist loadgroup $(TESTS)
+
+# A part of both that takes minutes.
+matrix:
+	$(MAKE) test-tfkeras TESTS="$(MATRIX)"
+	$(MAKE) test-legacy TESTS="$(MATRIX)"
 
 bench: install
 	$(BIN)/python bench/run.py
@@ -87,6 +108,12 @@ $(VENV)/.installed: pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --editable ".[test,bench]"
 	touch $@
 
+$(LEGACY_VENV)/.installed: pyproject.toml setup.py
+	$(LEGACY_PYTHON) -m venv $(LEGACY_VENV)
+	$(LEGACY_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(LEGACY_VENV)/bin/python -m pip install --quiet --editable ".[test,addons]"
+	touch $@
+
 # No TensorFlow in it, and in the other no JAX: each brings an XLA of its own.
 $(GPU_VENV)/.installed: Makefile
 	$(GPU_PYTHON) -m venv $(GPU_VENV)
@@ -109,4 +136,4 @@ $(FUXICTR_VENV)/.installed: Makefile
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(GPU_VENV) $(PEERS_VENV) $(FUXICTR_VENV) build dist demo *.egg-info
+	rm -rf $(VENV) $(LEGACY_VENV) $(GPU_VENV) $(PEERS_VENV) $(FUXICTR_VENV) build dist demo *.egg-info

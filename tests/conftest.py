@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from recops._core.cases import Case
 from recops._core.compat import keras
+from tests.needs import skip_what_cannot_run
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -22,6 +23,14 @@ tf.config.threading.set_inter_op_parallelism_threads(1)
 def seed() -> None:
     """Weights that are drawn are the same in every run, and so is what 16 bit loses on them."""
     keras.utils.set_random_seed(3)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(name, reason): skipped where tests.needs says so")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    skip_what_cannot_run(item)
 
 
 @pytest.hookimpl(tryfirst=True)

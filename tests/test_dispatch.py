@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 import recops
 from recops import ops
-from recops._core import compat, dispatch
+from recops._core import compat, dispatch, native
 
 X = np.ones((2, 3, 4), np.float32)
 
@@ -166,6 +167,33 @@ def test_select_answers_in_a_trace_and_leaves_nothing_there(
     assert where == [jit]
     graph = traced.get_concrete_function(X, weight).graph
     assert not [op.name for op in graph.get_operations() if "recops" in op.name]
+
+
+@pytest.mark.needs("cpp")
+@pytest.mark.parametrize("callable_by_xla", [True, False])
+def test_auto_takes_what_xla_can_call_inside_jit(
+    callable_by_xla: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = native._load()
+    monkeypatch.setattr(library, "built", replace(library.built, xla=callable_by_xla))
+    said: list[str] = []
+
+    @tf.function
+    def inner(x: tf.Tensor) -> tf.Tensor:
+        said.append(ops.select("pairwise_inner", x))
+        return x + 1.0
+
+    @tf.function
+    def outer(x: tf.Tensor) -> tf.Tensor:
+        return tf.cond(tf.reduce_sum(x) > 0, lambda: inner(x), lambda: x)
+
+    np.testing.assert_array_equal(tf.function(outer, jit_compile=True)(X), X + 1)
+    assert said == ["cpp" if callable_by_xla else "xla"]
+    assert _picked() == "cpp"
+    if not callable_by_xla:
+        refused = tf.function(lambda x: ops.fm_interaction(x, backend="cpp"), jit_compile=True)
+        with pytest.raises(Exception, match="has no XLA calls for this TensorFlow; use backend"):
+            refused(X)
 
 
 def test_backend_appears_in_the_graph_for_profilers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from recops import ops
-from recops._core.compat import KERAS_3, keras
+from recops._core.compat import keras
 from recops.profiling import op_bench
 from tests.models.planted import SMALL, data, features_of, read_by
 from tests.testing import room_module
@@ -200,7 +200,7 @@ def test_target_attention_makes_no_concatenation():
     assert wide_inputs(both_ways(stock("target_attention", "tile_concat"), target_inputs()))
 
 
-@pytest.mark.skipif(not KERAS_3, reason="only Keras 3 has a model's step without its variables")
+@pytest.mark.needs("keras3", "only Keras 3 has a model's step without its variables")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_train_step_of_a_model_lowers(name):
     """Loss, gradients and Adam as one program; variables are its arguments, not captured."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -48,9 +47,7 @@ print("done")
 """
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("tf_keras") is None, reason="tf_keras is not installed"
-)
+@pytest.mark.needs("tf_keras")
 def test_layers_and_models_work_under_tf_keras(tmp_path):
     environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1"}
     command = [sys.executable, "-c", _SMOKE, str(tmp_path)]

@@ -21,7 +21,7 @@ from recops.training.runs import standing
 from recops.training.watch import Watch
 from tests.small_run import dataset, figures, model, run
 
-keras3 = pytest.mark.skipif(not compat.KERAS_3, reason="dropout cannot be reseeded")
+keras3 = pytest.mark.needs("keras3", "dropout cannot be reseeded")
 
 
 @pytest.fixture(scope="module")

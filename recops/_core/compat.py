@@ -7,6 +7,7 @@ tf_keras (with `TF_USE_LEGACY_KERAS=1`), or the Keras 2.15 of TensorFlow 2.15.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from typing import Any, TypeVar
 
@@ -175,6 +176,15 @@ def call_arguments(layer: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if KERAS_3:
         return tuple(node.arguments.args), dict(node.arguments.kwargs)
     return tuple(node.call_args), dict(node.call_kwargs)
+
+
+def call_argument(layer: Any, name: str) -> Any:
+    """One argument of a layer's first call in a functional model, or None.
+
+    A model that Keras 2 reloads gives by name what it was given in order.
+    """
+    arguments, named = call_arguments(layer)
+    return inspect.signature(layer.call).bind(*arguments, **named).arguments.get(name)
 
 
 def producer(tensor: Any) -> Any:

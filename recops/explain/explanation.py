@@ -229,7 +229,7 @@ def _first(layer: Any) -> Any:
 
 def _history(layer: Any) -> str | None:
     """Name of the input whose padding a layer's mask leaves out."""
-    mask = compat.call_arguments(layer)[1].get("mask")
+    mask = compat.call_argument(layer, "mask")
     masking = None if mask is None else compat.producer(mask)
     if not isinstance(masking, PaddingMask):
         return None

@@ -190,12 +190,17 @@ class GRU(OpLayer):
             self.zero_output_for_mask,
             record=training is not False,
         )
+        # Keras 2 casts the weights of a float32 sublayer for nobody.
+        weights = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
+        kernel, recurrent_kernel, bias = (
+            None if weight is None else tf.cast(weight, self.compute_dtype) for weight in weights
+        )
         outputs, state = recurrence(
             # In another dtype where `dtype` is a map of policies.
             tf.cast(self.input_dropout(x, training=training), self.compute_dtype),
-            self.cell.kernel,
-            self.cell.recurrent_kernel,
-            self.cell.bias if self.cell.use_bias else None,
+            kernel,
+            recurrent_kernel,
+            bias,
             None,
             mask,
             states[0] if states else None,

@@ -37,7 +37,7 @@ class RetrievalModel(FeatureModel):
     @property
     def item(self) -> str:
         """Name of the input that holds the item."""
-        return compat.call_arguments(self.get_layer(_ITEMS))[0][1].name
+        return compat.call_argument(self.get_layer(_ITEMS), "labels").name
 
     def item_embeddings(self) -> Any:
         """The items' vectors, [V + 1, D] float32 NumPy array; row 0 is padding."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recops._core.compat import KERAS_3, keras
+from recops._core.compat import keras
 from recops.layers.dropout import Dropout
 
 
@@ -27,7 +27,7 @@ def test_a_quarter_is_dropped_and_the_rest_made_up_for(jit: bool) -> None:
     assert (first != second).any()
 
 
-@pytest.mark.skipif(not KERAS_3, reason="Keras 2 keeps the state of its draws to itself")
+@pytest.mark.needs("keras3", "Keras 2 keeps the state of its draws to itself")
 @pytest.mark.parametrize("jit", [False, True])
 def test_a_seed_drops_the_same_again(jit: bool) -> None:
     for one, same, other in zip(_steps(jit), _steps(jit), _steps(jit, seed=4)):
@@ -35,7 +35,7 @@ def test_a_seed_drops_the_same_again(jit: bool) -> None:
         assert (one != other).any()
 
 
-@pytest.mark.skipif(not KERAS_3, reason="Keras 2 draws by a generator of its own")
+@pytest.mark.needs("keras3", "Keras 2 draws by a generator of its own")
 def test_draws_under_jit_cost_little() -> None:
     """Half a million numbers: Keras's own layer takes some 170 ms, this one two."""
     layer = Dropout(0.5)

@@ -57,7 +57,7 @@ def test_each_call_draws_anew_and_a_saved_layer_goes_on(tmp_path):
     np.testing.assert_array_equal(again(batch), made(batch))
 
 
-@pytest.mark.skipif(not compat.KERAS_3, reason="Keras 2 takes the dtype of the policy")
+@pytest.mark.needs("keras3", "Keras 2 takes the dtype of the policy")
 @pytest.mark.parametrize("policy", ["float64", "mixed_bfloat16"])
 def test_the_loss_is_float32_under_every_policy(policy):
     made, layer = model(dtype=policy)

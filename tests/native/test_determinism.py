@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from recops._core import native
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -27,7 +25,7 @@ def _digests(threads: int) -> dict[str, str]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.skipif(native.why_not() is not None, reason=native.why_not() or "")
+@pytest.mark.needs("cpp")
 def test_bits_do_not_depend_on_run_or_threads() -> None:
     one = _digests(1)
     assert len(one) > 8

@@ -11,10 +11,11 @@ import pytest
 import tensorflow as tf
 
 from recops import ops
-from recops._core import dispatch, native
+from recops._core import dispatch
 from recops._core.cases import Case, differentiated
 from recops.profiling import op_bench
 from tests import testing
+from tests.needs import refusal_in
 
 MODES = ("eager", "graph", "jit")
 
@@ -46,19 +47,6 @@ def _plain_errors(op: str, name: str, dtype: str) -> dict[str, list[float]]:
     }
 
 
-@functools.cache
-def _refusal_in(mode: str) -> str | None:
-    """What the native kernels say where the TensorFlow here cannot call them in a mode."""
-    said: list[str | None] = []
-
-    def ask() -> tf.Tensor:
-        said.append(native.why_not())
-        return tf.zeros([])
-
-    (tf.function(ask, jit_compile=True) if mode == "jit" else ask)()
-    return said[0]
-
-
 @pytest.mark.parametrize(("case", "backend", "dtype", "mode"), PARAMETERS)
 def test_value_and_gradient(
     case: Case, backend: str, dtype: str, mode: str, monkeypatch: pytest.MonkeyPatch
@@ -73,7 +61,7 @@ def test_value_and_gradient(
     call = functools.partial(
         testing.run, testing.public(case, backend), case.arrays(dtype), mode, want[0], case.constant
     )
-    if backend == "cpp" and (reason := _refusal_in(mode)):
+    if backend == "cpp" and (reason := refusal_in(mode)):
         # While tracing, TensorFlow may raise the error as one of its own with the same text.
         with pytest.raises(Exception, match=re.escape(reason)):
             call()
@@ -128,7 +116,7 @@ def test_select_names_what_runs(case: Case) -> None:
 @pytest.mark.parametrize("mode", ["graph", "jit"])
 def test_unknown_batch_and_several_batches_from_one_trace(op: str, backend: str, mode: str) -> None:
     case = next(c for c in testing.cases() if c.op == op)
-    if not op_bench.takes(case, backend) or (backend == "cpp" and _refusal_in(mode)):
+    if not op_bench.takes(case, backend) or (backend == "cpp" and refusal_in(mode)):
         pytest.skip(f"{backend} does not run {op} in a {mode}")
     fn = testing.public(case, backend)
     arrays = case.arrays("float32")

@@ -12,7 +12,6 @@ import tensorflow as tf
 from recops import ops
 from recops._core import dispatch, native
 from recops.ops.row_update.rules import RULES, slots_of
-from tests.ops.test_contract import _refusal_in
 from tests.oracles.row_update import row_sums, row_update
 from tests.testing import error
 
@@ -47,16 +46,11 @@ def _step(mode: str, held: list[Any], **options: Any) -> Any:
     return step if mode == "eager" else tf.function(step, jit_compile=mode == "jit")
 
 
-def _skip_what_cannot_run(backend: str, mode: str) -> None:
-    if backend == "cpp" and (reason := _refusal_in(mode)):
-        pytest.skip(reason)
-
-
+@pytest.mark.needs("backend in mode")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("rule", [*RULES, "adam, catch_up"])
 def test_variables_are_changed_in_place(rule: str, backend: str, mode: str) -> None:
-    _skip_what_cannot_run(backend, mode)
     rule, _, caught_up = rule.partition(", ")
     options = {"rule": rule, "learning_rate": 0.1, "step": 9, "catch_up": bool(caught_up)}
     table, slots = _arrays(rule, catch_up=bool(caught_up))
@@ -109,11 +103,11 @@ def test_many_ids_of_which_few_are_popular(backend: str, rows: int) -> None:
     assert np.count_nonzero(np.delete(sums, first, axis=0)) == 0
 
 
+@pytest.mark.needs("backend in mode")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("bad", [-1, 6])
 def test_an_id_without_a_row_changes_nothing(bad: int, backend: str, mode: str) -> None:
-    _skip_what_cannot_run(backend, mode)
     held = _variables(*_arrays("adam"))
     before = [variable.numpy() for variable in held]
     step = _step(mode, held, rule="adam", learning_rate=0.1, backend=backend)
@@ -127,10 +121,10 @@ def test_an_id_without_a_row_changes_nothing(bad: int, backend: str, mode: str) 
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
+@pytest.mark.needs("backend in mode")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_empty_batch_changes_nothing(backend: str, mode: str) -> None:
-    _skip_what_cannot_run(backend, mode)
     held = _variables(*_arrays("ftrl"))
     before = [variable.numpy() for variable in held]
     step = _step(mode, held, rule="ftrl", learning_rate=0.1, backend=backend)
@@ -176,11 +170,11 @@ def test_what_was_read_before_stays_as_it_was(backend: str) -> None:
     assert np.flatnonzero((after.numpy() != first).any(axis=1)).tolist() == [2]
 
 
+@pytest.mark.needs("backend in mode")
 @pytest.mark.parametrize("mode", ["graph", "jit"])
 @pytest.mark.parametrize("backend", ["cpp", "xla"])
 def test_a_step_does_not_touch_the_rest_of_the_table(backend: str, mode: str) -> None:
     """64 rows of 4 million: one copy of the table alone would take over 50 ms."""
-    _skip_what_cannot_run(backend, mode)
     rows, n = 4_000_000, 64
     held = [tf.Variable(tf.zeros([rows, 16])) for _ in range(3)]
     step = _step(mode, held, rule="adam", learning_rate=0.1, backend=backend)
@@ -231,17 +225,17 @@ def test_errors_say_what_came() -> None:
     assert slots_of("adam", True) == ("m", "v", "last")
 
 
+@pytest.mark.needs("cpp")
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_one_variable_twice_is_refused(mode: str) -> None:
-    _skip_what_cannot_run("cpp", mode)
     table = tf.Variable(tf.ones([3, 2]))
     step = _step(mode, [table, table], rule="adagrad", learning_rate=0.1, backend="cpp")
     with pytest.raises(tf.errors.InvalidArgumentError, match="one variable is given twice"):
         step(tf.constant([0]), tf.ones([1, 2]))
 
 
+@pytest.mark.needs("cpp")
 def test_a_raw_call_with_a_scalar_for_a_table_is_an_error() -> None:
-    _skip_what_cannot_run("cpp", "eager")
     one, ids = tf.constant(1.0), tf.zeros([1], tf.int32)
     with pytest.raises(tf.errors.InvalidArgumentError, match="table: expected"):
         native.call("RowUpdateAdagrad", one, one, ids, tf.ones([1]), tf.ones([3], tf.float64))

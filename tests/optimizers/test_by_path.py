@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recops._core.compat import KERAS_3, keras, path_of
+from recops._core.compat import keras, path_of
 from recops.models import WideDeep
 from recops.optimizers import ByPath, LazyAdam, LazyFTRL
 from tests.models.planted import FEATURES, data, read_by
@@ -86,10 +86,8 @@ def test_a_step_that_is_not_finite_is_skipped_by_both_under_loss_scaling():
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.skipif(not KERAS_3, reason="Keras 2 has none")
+@pytest.mark.needs("MultiOptimizer")
 def test_lazy_adam_works_inside_keras_multi_optimizer():
-    if not hasattr(keras.optimizers, "MultiOptimizer"):
-        pytest.skip("this Keras has no MultiOptimizer")
     made, chosen = model(), {}
 
     def choose(variable):

@@ -26,15 +26,21 @@ def row_update(
     catch_up: bool,
 ) -> list[tf.Tensor] | None:
     ids = known_rows("row_update", ids, tf.shape(table, ids.dtype)[0])
-    return _update(rule, catch_up)([table, *slots], ids, values, scalars)
+    step = _kept_step if tf.executing_eagerly() else _step
+    return step(rule, catch_up)([table, *slots], ids, values, scalars)
 
 
 def row_sums(ids: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     return _row_sums(ids, values)
 
 
-@functools.cache
-def _update(rule: str, catch_up: bool) -> Callable[..., Any]:
+def _step(rule: str, catch_up: bool) -> Callable[..., Any]:
+    """A program of its own for each place in a graph.
+
+    A trace that is kept also serves other variables of the same shape, but a graph may not call it
+    any more when the first ones are gone.
+    """
+
     @jit
     def update(
         arrays: Sequence[Any], ids: tf.Tensor, values: tf.Tensor, scalars: tf.Tensor
@@ -59,6 +65,9 @@ def _update(rule: str, catch_up: bool) -> Callable[..., Any]:
         return None
 
     return update
+
+
+_kept_step = functools.cache(_step)
 
 
 def _row_and_slots(kept: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
