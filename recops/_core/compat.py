@@ -7,6 +7,7 @@ tf_keras (with `TF_USE_LEGACY_KERAS=1`), or the Keras 2.15 of TensorFlow 2.15.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from typing import Any, TypeVar
 
@@ -138,6 +139,21 @@ def constraint_of(optimizer: Any, variable: Any) -> Any:
         known = optimizer._trainable_variables[slot_index(optimizer, variable)]
         return getattr(known, "constraint", None)
     return variable.constraint
+
+
+def regularizer_of(layer: Any, weight: Any) -> Any:
+    """The regularizer that a weight of a layer was made with, or None.
+
+    Keras 2 does not keep it with the weight, but in the closure of the loss that it makes of it.
+    """
+    if KERAS_3:
+        return getattr(weight, "regularizer", None)
+    for part in layer._flatten_layers():
+        for loss in part._callable_losses:
+            made = loss.args[0] if getattr(loss, "args", ()) else None
+            if getattr(made, "args", (None,))[0] is weight:
+                return inspect.getclosurevars(made.func).nonlocals.get("regularizer")
+    return None
 
 
 def variables_of(optimizer: Any) -> list[Any]:
