@@ -150,7 +150,7 @@ def regularizer_of(layer: Any, weight: Any) -> Any:
         return getattr(weight, "regularizer", None)
     for part in layer._flatten_layers():
         for loss in part._callable_losses:
-            made = loss.args[0] if getattr(loss, "args", ()) else None
+            made: Any = loss.args[0] if getattr(loss, "args", ()) else None
             if getattr(made, "args", (None,))[0] is weight:
                 return inspect.getclosurevars(made.func).nonlocals.get("regularizer")
     return None

@@ -46,12 +46,10 @@ def _rates(regularizer: Any) -> tuple[float, float]:
             f"a weight of it has the regularizer {type(regularizer).__name__}, which is no sum "
             f"over its numbers"
         )
-    return tuple(float(getattr(regularizer, rate, 0.0)) for rate in ("l1", "l2"))
+    return float(getattr(regularizer, "l1", 0.0)), float(getattr(regularizer, "l2", 0.0))
 
 
-def moved(
-    new: Any, *old: Any, arrange: Callable[..., np.ndarray] = lambda value: value
-) -> Carried:
+def moved(new: Any, *old: Any, arrange: Callable[..., np.ndarray] = lambda value: value) -> Carried:
     """A weight and the old ones that it is made of; `arrange` takes their values one by one."""
     return Carried(new, old, lambda values: arrange(*values))
 

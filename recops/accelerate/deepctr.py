@@ -204,7 +204,10 @@ def _interacting(layer: Any, shapes: Any) -> Replacement:
 
 
 def _sequence_pooling(layer: Any, shapes: Any) -> Replacement:
-    unit, hidden = layer.local_att, layer.local_att.dnn
+    unit, hidden = layer.local_att, getattr(layer.local_att, "dnn", None)
+    # Keras 3 asks it for its shapes alone until there are values.
+    if hidden is None or not hidden.built or not all(a.built for a in hidden.activation_layers):
+        raise Kept("it has no weights until its model was called once on a batch")
     if hidden.use_bn or hidden.dropout_rate:
         raise Kept("its unit normalizes or drops what is hidden")
     new = AttentionSequencePooling(

@@ -1,4 +1,4 @@
-"""Layers of recops in the form of DeepCTR's, which take lists of [B, 1, D] and lengths for masks."""
+"""Layers of recops in the form of DeepCTR's, which take lists of [B, 1, D], and lengths."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ class FieldsAdapter(OpLayer):
         self.gives = checks.choice("FieldsAdapter", "gives", gives, _GIVES)
 
     def build(self, input_shape: Any) -> None:
-        build_child(self.layer, joined_shape(input_shape))
+        # One made of its config may have been built from it.
+        if not self.layer.built:
+            build_child(self.layer, joined_shape(input_shape))
         self.built = True
 
     def call(self, inputs: Any, training: Any = None) -> Any:
@@ -61,10 +63,9 @@ class FieldsAdapter(OpLayer):
         return [None] * len(inputs) if self.gives == "list" else None
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        joined = joined_shape(input_shape)
-        shape = tuple(self.layer.compute_output_shape(joined))
+        shape = tuple(self.layer.compute_output_shape(joined_shape(input_shape)))
         if self.gives == "list":
-            return [(shape[0], 1, shape[2])] * joined[1]
+            return [(shape[0], 1, shape[2]) for _ in range(shape[1])]
         return {"column": (*shape, 1), "row": (shape[0], 1, *shape[1:])}.get(self.gives, shape)
 
     def get_config(self) -> dict[str, Any]:
