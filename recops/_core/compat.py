@@ -247,6 +247,11 @@ def operation_like(operation: Any) -> Any:
     return made
 
 
+def not_zero(ids: Any) -> Any:
+    """The mask of ids of which 0 is padding; Keras 3 asks for it before there are values."""
+    return keras.ops.not_equal(ids, 0) if KERAS_3 else tf.not_equal(ids, 0)
+
+
 def is_plain_functional(model: Any) -> bool:
     """Whether a functional model is of no class of its own."""
     return type(model) is type(keras.Model(x := keras.Input((1,)), x))

@@ -74,7 +74,9 @@ class Copy:
         self.clones: list[tuple[Any, Any]] = []
         self._replaced: list[Carried] = []
         self.model = self._layer(model)
-        if compat.graph_of(model) is None:
+        # Keras 3 asks a layer that tells its output's shape for nothing more; what such a one makes
+        # in its first call is not there before.
+        if compat.graph_of(model) is None or any(map(_lacks_weights, self.clones)):
             self.model(batch)
         self.carried = self._all_carried(model)
         self._swap_inside()
@@ -170,6 +172,11 @@ class Copy:
                     made = self._layer(child)
                     compat.replace_layer(holder, twin, made, functools.partial(put, made))
         self.carried += self._replaced[before:]
+
+
+def _lacks_weights(pair: tuple[Any, Any]) -> bool:
+    old, new = map(compat.all_variables, pair)
+    return len(old) != len(new)
 
 
 def _key(node: Any) -> int:

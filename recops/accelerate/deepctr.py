@@ -243,7 +243,7 @@ def _kept(reason: str) -> Callable[[Any, Any], Replacement]:
 
 
 _PRODUCTS = "its products are TensorFlow's, for which there is nothing faster here"
-_SMALL = "it moves or adds a few numbers, where nothing can be gained"
+_SMALL = "it moves or adds numbers, which costs next to nothing"
 
 _INTERACTION = "deepctr.layers.interaction."
 SWAPS: tuple[Swap, ...] = (
@@ -263,6 +263,9 @@ SWAPS: tuple[Swap, ...] = (
         _sequence_pooling,
     ),
     Swap("deepctr.layers.core.DNN", "", _kept(_PRODUCTS)),
-    Swap("deepctr.layers.utils.Linear", "", _kept(_SMALL)),
     Swap("deepctr.layers.core.PredictionLayer", "", _kept(_SMALL)),
+    *(
+        Swap(f"deepctr.layers.utils.{name}", "", _kept(_SMALL))
+        for name in ("Linear", "Concat", "NoMask", "_Add")
+    ),
 )

@@ -19,7 +19,7 @@ _MASKED = -10e9
 
 
 @compat.serializable
-class WeightedBag(OpLayer):
+class AddonsBag(OpLayer):
     """Pooled embedding of lists of ids, as Addons calls it: [B, T] -> [B, D].
 
     Args:
@@ -35,7 +35,7 @@ class WeightedBag(OpLayer):
 
     Example:
       >>> import numpy as np
-      >>> WeightedBag(9, 4)(np.array([[3, 4, 0]]), np.ones((1, 3), "float32")).shape
+      >>> AddonsBag(9, 4)(np.array([[3, 4, 0]]), np.ones((1, 3), "float32")).shape
       TensorShape([1, 4])
     """
 
@@ -51,7 +51,7 @@ class WeightedBag(OpLayer):
         positive(self, rows=rows, embedding_dim=embedding_dim)
         self.rows = rows
         self.embedding_dim = embedding_dim
-        self.combiner = checks.choice("WeightedBag", "combiner", combiner, ("sum", "mean"))
+        self.combiner = checks.choice("AddonsBag", "combiner", combiner, ("sum", "mean"))
         self.embeddings_regularizer = keras.regularizers.get(embeddings_regularizer)
 
     def build(self, input_shape: Any = None) -> None:
@@ -89,7 +89,7 @@ class WeightedBag(OpLayer):
 
 
 @compat.serializable
-class HeadsAttention(OpLayer):
+class AddonsAttention(OpLayer):
     """Multi-head attention as Addons calls it: [[B, T, n], [B, S, m], ...] -> [B, T, units].
 
     A query that keeps no key attends to all alike, as there, and so does a mask of other numbers
@@ -109,7 +109,7 @@ class HeadsAttention(OpLayer):
 
     Example:
       >>> import numpy as np
-      >>> layer = HeadsAttention(num_heads=2, head_size=4, units=6)
+      >>> layer = AddonsAttention(num_heads=2, head_size=4, units=6)
       >>> layer([np.ones((3, 5, 6), "float32"), np.ones((3, 7, 6), "float32")]).shape
       TensorShape([3, 5, 6])
     """
@@ -218,7 +218,7 @@ def _formed(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, mask: tf.Tensor)
 
 
 def _bag(layer: Any, shapes: Any) -> Replacement:
-    new = WeightedBag(
+    new = AddonsBag(
         layer.input_dim,
         layer.output_dim,
         layer.combiner,
@@ -240,7 +240,7 @@ def _attention(layer: Any, shapes: Any) -> Replacement:
         raise Kept(f"its inputs are not all [B, T, n]: {[tuple(shape) for shape in shapes]}")
     kernels = [layer.query_kernel, layer.key_kernel, layer.value_kernel]
     biases = [layer.projection_bias] if layer.use_projection_bias else []
-    new = HeadsAttention(
+    new = AddonsAttention(
         layer.num_heads,
         layer.head_size,
         int(layer.projection_kernel.shape[-1]),

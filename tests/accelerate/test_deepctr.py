@@ -210,7 +210,7 @@ KEPT: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
         "an activity regularizer",
     ),
     "DNN": (lambda: core.DNN((4,)), lambda: drawn(B, 9), "nothing faster"),
-    "Linear": (utils.Linear, lambda: drawn(B, 9), "nothing can be gained"),
+    "Linear": (utils.Linear, lambda: drawn(B, 9), "next to nothing"),
 }
 
 

@@ -110,7 +110,7 @@ def attended(layer: Any, query: Any, key: Any, mask: Any) -> np.ndarray:
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "jit"])
 @pytest.mark.parametrize("mask", MASKS)
 def test_attention_has_the_values_of_the_formula(mask: str, jit: bool) -> None:
-    layer = tfa.HeadsAttention(2, 4, 5)
+    layer = tfa.AddonsAttention(2, 4, 5)
     inputs = [drawn(B, T, 3), drawn(B, S, 6)]
     layer(inputs)
     layer.set_weights([drawn(*w.shape) for w in layer.weights])
@@ -121,7 +121,7 @@ def test_attention_has_the_values_of_the_formula(mask: str, jit: bool) -> None:
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "jit"])
 @pytest.mark.parametrize("combiner", ["sum", "mean"])
 def test_bags_have_the_values_of_the_formula(combiner: str, jit: bool) -> None:
-    layer = tfa.WeightedBag(ROWS, D, combiner)
+    layer = tfa.AddonsBag(ROWS, D, combiner)
     layer(IDS)
     table = np.asarray(layer.get_weights()[0])
     out = tf.function(lambda x: layer(x), jit_compile=jit)(IDS)
@@ -138,13 +138,13 @@ def test_bags_have_the_values_of_the_formula(combiner: str, jit: bool) -> None:
 @pytest.mark.parametrize(
     "layer",
     [
-        tfa.WeightedBag(ROWS, D, "mean", "l2"),
-        tfa.HeadsAttention(2, 4, 5, False, "l2"),
+        tfa.AddonsBag(ROWS, D, "mean", "l2"),
+        tfa.AddonsAttention(2, 4, 5, False, "l2"),
     ],
 )
 def test_they_reload_from_their_configs(layer: Any) -> None:
     again = type(layer).from_config(layer.get_config())
-    inputs = IDS if isinstance(layer, tfa.WeightedBag) else [drawn(B, T, 3), drawn(B, S, 6)]
+    inputs = IDS if isinstance(layer, tfa.AddonsBag) else [drawn(B, T, 3), drawn(B, S, 6)]
     for one in (layer, again):
         one(inputs)
     again.set_weights(layer.get_weights())
