@@ -45,7 +45,7 @@ def test_ids_are_followed_into_nested_models_and_through_reshapes() -> None:
     [
         (lambda b: b[:2], "2 arrays, and the model 'behaviour' takes 3"),
         (lambda b: [b[0][:, :3], *b[1:]], r"\[24, 3\] for the input 'history'.*\[None, 8\]"),
-        (lambda b: {"history": b[0]}, "1 arrays"),
+        (lambda b: {"history": b[0]}, "batch lacks 'user', 'item'"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused(change, said) -> None:
