@@ -257,9 +257,16 @@ def is_plain_functional(model: Any) -> bool:
     return type(model) is type(keras.Model(x := keras.Input((1,)), x))
 
 
-def all_variables(layer: Any) -> list[Any]:
-    """The weights of a layer and, where they are variables, the seeds of its dropout."""
-    return list(layer.variables if KERAS_3 else layer.weights)
+def seeds_of(layer: Any) -> list[Any]:
+    """The state of the dropout of a layer, which is in variables only in Keras 3."""
+    if not KERAS_3:
+        return []
+    weights = {id(weight) for weight in layer.weights}
+    return [
+        v
+        for v in layer.variables
+        if id(v) not in weights and v.path.endswith("seed_generator_state")
+    ]
 
 
 def replace_layer(holder: Any, old: Any, new: Any, put: Any) -> None:

@@ -125,7 +125,8 @@ class Copy:
             args, kwargs = tf.nest.map_structure(filled, (args, kwargs))
             results = tf.nest.flatten(layer(*args, **kwargs))
             standing.update((id(old), new) for old, new in zip(outputs, results))
-            in_order.append(layer)
+            if isinstance(layer, keras.layers.Layer):
+                in_order.append(layer)
 
         todo: dict[int, tuple[Place, Sequence[Call]]] = {}
         for place in patterns:
@@ -152,7 +153,7 @@ class Copy:
     def _all_carried(self, model: Any) -> list[Carried]:
         same: list[Carried] = []
         for old, new in self.clones:
-            olds, news = compat.all_variables(old), compat.all_variables(new)
+            olds, news = list(old.weights), list(new.weights)
             if [tuple(v.shape) for v in olds] != [tuple(v.shape) for v in news]:
                 raise CannotCopy(
                     f"{old.name!r} ({type(old).__name__}) made from its config has other weights "
@@ -160,6 +161,10 @@ class Copy:
                     f"{[tuple(v.shape) for v in olds]}"
                 )
             _like(olds, news)
+            seeds, others = compat.seeds_of(old), compat.seeds_of(new)
+            # A rate that was set to 0 later needs none.
+            if len(seeds) == len(others):
+                olds, news = [*olds, *seeds], [*news, *others]
             same += [Carried(n, (o,), first) for o, n in zip(olds, news)]
         return [*same, *self._replaced]
 
@@ -167,10 +172,11 @@ class Copy:
         """Put the layers in that stand for attributes of layers and models without a graph."""
         before = len(self._replaced)
         for old, new in self.clones:
-            for holder, put, child, twin in attributes(old, new):
-                if id(child) in self._single:
-                    made = self._layer(child)
-                    compat.replace_layer(holder, twin, made, functools.partial(put, made))
+            for each in attributes(old, new):
+                if id(each.layer) in self._single:
+                    made = self._layer(each.layer)
+                    put = functools.partial(each.put, made)
+                    compat.replace_layer(each.holder, each.twin, made, put)
         self.carried += self._replaced[before:]
 
 
@@ -267,7 +273,21 @@ def _with_dtype(config: Any, dtype: str) -> Any:
     return config
 
 
-Attribute = tuple[Any, Callable[[Any], None], Any, Any]
+class Attribute(NamedTuple):
+    """A layer inside a layer or model, and its twin in a copy of that.
+
+    Args:
+      path: names of the layers around it, within the outermost, and its own.
+      holder: what holds the twin.
+      put: sets what stands in the twin's place.
+      layer, twin: the stock one and that of the copy.
+    """
+
+    path: str
+    holder: Any
+    put: Callable[[Any], None]
+    layer: Any
+    twin: Any
 
 
 def is_composite(layer: Any) -> bool:
@@ -276,24 +296,24 @@ def is_composite(layer: Any) -> bool:
     return module not in ("keras", "tf_keras", "recops") and compat.graph_of(layer) is None
 
 
-def attributes(old: Any, new: Any) -> Iterator[Attribute]:
-    """(holder, function that sets it, stock layer, its twin) of the layers inside a layer."""
+def attributes(old: Any, new: Any, prefix: str = "") -> Iterator[Attribute]:
+    """The layers that a layer or model of somebody's own class holds, and those that they hold."""
     if not is_composite(old):
         return
     for name, value in list(vars(old).items()):
         twin = vars(new).get(name)
         if name.startswith("_") or twin is None:
             continue
+        held: list[tuple[Any, Any, Callable[[Any], None]]] = []
         if isinstance(value, keras.layers.Layer):
-            yield from _inside(new, lambda layer, name=name: setattr(new, name, layer), value, twin)
+            held = [(value, twin, functools.partial(setattr, new, name))]
         elif isinstance(value, (list, dict)):
-            keys = range(len(value)) if isinstance(value, list) else list(value)
-            for key in keys:
-                if isinstance(value[key], keras.layers.Layer):
-                    put = functools.partial(operator.setitem, twin, key)
-                    yield from _inside(new, put, value[key], twin[key])
-
-
-def _inside(holder: Any, put: Callable[[Any], None], old: Any, new: Any) -> Iterator[Attribute]:
-    yield holder, put, old, new
-    yield from attributes(old, new)
+            held = [
+                (value[key], twin[key], functools.partial(operator.setitem, twin, key))
+                for key in (range(len(value)) if isinstance(value, list) else list(value))
+                if isinstance(value[key], keras.layers.Layer)
+            ]
+        for layer, its_twin, put in held:
+            path = prefix + layer.name
+            yield Attribute(path, new, put, layer, its_twin)
+            yield from attributes(layer, its_twin, f"{path}/")

@@ -115,18 +115,17 @@ class _Finder:
                 self.rows.append(Row(path, type(layer).__name__, None, _NO_SWAP))
 
     def _attributes(self, holder: Any, prefix: str) -> None:
-        for _, _, child, _ in attributes(holder, holder):
-            if id(child) in self._seen:
+        """What is known inside a layer or model without a graph."""
+        for each in attributes(holder, holder):
+            layer, path = each.layer, prefix + each.path
+            if id(layer) in self._seen or find(layer) is None:
                 continue
-            self._seen.add(id(child))
-            if find(child) is None:
-                continue
-            if id(child) in self._inner:
-                shapes = functools.partial(lambda child: self._inner[id(child)], child)
-                self._layer(child, prefix + child.name, shapes)
+            self._seen.add(id(layer))
+            if id(layer) in self._inner:
+                self._layer(layer, path, functools.partial(self._inner.__getitem__, id(layer)))
             else:
                 reason = "it was not called on the probe batch"
-                self.rows.append(Row(prefix + child.name, type(child).__name__, None, reason))
+                self.rows.append(Row(path, type(layer).__name__, None, reason))
 
     def _taken(self, place: Place, layers: Sequence[Any]) -> bool:
         """Whether a place is to be tried; where not, the row says why."""
@@ -168,10 +167,11 @@ def shapes_inside(stock: Copy, batch: Any) -> dict[int, Any]:
     seen: dict[int, Any] = {}
     watched: list[Any] = []
     for old, new in stock.clones:
-        for _, _, child, twin in attributes(old, new):
-            if find(child) is not None and not any(twin is each for each in watched):
+        for each in attributes(old, new):
+            twin = each.twin
+            if find(each.layer) is not None and not any(twin is other for other in watched):
                 watched.append(twin)
-                object.__setattr__(twin, "call", _watching(twin.call, child, seen))
+                object.__setattr__(twin, "call", _watching(twin.call, each.layer, seen))
     if watched:
         stock.model(batch)
     for twin in watched:

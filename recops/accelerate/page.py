@@ -43,7 +43,7 @@ def body(report: Report) -> str:
 
 
 def _pairs(report: Report) -> Iterator[tuple[str, float, float]]:
-    """What was timed before and after: the whole, then each swap, by a train step without it and with it."""
+    """What was timed before and after: the whole, then the steps without and with each swap."""
     if report.ms_before is not None and report.ms_after is not None:
         yield "train step", report.ms_before, report.ms_after
     if report.forward_ms_before is not None and report.forward_ms_after is not None:

@@ -118,16 +118,17 @@ def _cast(value: Any, dtype: Any) -> Any:
 
 def _structured(model: Any, inputs: Any, batch: Any) -> Any:
     """The batch in the structure of the inputs; a dictionary may hold more than the model takes."""
-    if isinstance(inputs, dict) and isinstance(batch, dict):
-        missing = [name for name in inputs if name not in batch]
+    named = [spec.name for spec in tf.nest.flatten(inputs)]
+    if isinstance(batch, dict):
+        named = list(inputs) if isinstance(inputs, dict) else named
+        missing = [name for name in named if name not in batch]
         if missing:
             raise ValueError(
                 f"accelerate: batch lacks {', '.join(map(repr, missing))} of the inputs of the "
                 f"model {model.name!r}; it has {', '.join(map(repr, batch)) or 'nothing'}"
             )
-        return {name: batch[name] for name in inputs}
-    named = [spec.name for spec in tf.nest.flatten(inputs)]
-    if isinstance(batch, dict) and set(named) <= set(batch):
+        if isinstance(inputs, dict):
+            return {name: batch[name] for name in inputs}
         return tf.nest.pack_sequence_as(inputs, [batch[name] for name in named])
     flat = tf.nest.flatten(batch)
     if len(flat) != len(named):
