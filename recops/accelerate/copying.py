@@ -181,8 +181,8 @@ class Copy:
 
 
 def _lacks_weights(pair: tuple[Any, Any]) -> bool:
-    old, new = map(compat.all_variables, pair)
-    return len(old) != len(new)
+    old, new = pair
+    return len(old.weights) != len(new.weights)
 
 
 def _key(node: Any) -> int:
