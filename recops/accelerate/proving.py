@@ -65,7 +65,7 @@ class Prover:
         self._parts = _parts(batch)
         self._stock: dict[int, Observed] = {}
         self._wide: dict[int, Observed | None] = {}
-        again = self.observe(self._stock_copy)
+        again = self.observe(self._loaded(self._stock_copy))
         if _furthest(self._observed_stock(0).gradients, again.gradients, _FLOOR) > FLOAT32:
             # Something is drawn that cannot be switched off: without training there is none.
             self._training = False
@@ -73,7 +73,8 @@ class Prover:
 
     def _observed_stock(self, part: int) -> Observed:
         if part not in self._stock:
-            self._stock[part] = self.observe(self._stock_copy, part)
+            # Training moves statistics, which the next inference would use.
+            self._stock[part] = self.observe(self._loaded(self._stock_copy), part)
         return self._stock[part]
 
     def check_copying(self) -> float:
@@ -97,7 +98,7 @@ class Prover:
         Where rounding puts a number on the other side of a kink, one gradient differs by more than
         rounding: what does not hold on the first part of the batch may do so on the others.
         """
-        copy = self._loaded(Copy(self._model, places, batch=self._batch))
+        copy = Copy(self._model, places, batch=self._batch)
         worst, holds = self._compared(copy, 0)
         if holds or len(self._parts) == 1:
             return worst, holds
@@ -107,7 +108,7 @@ class Prover:
         return worst, False
 
     def _compared(self, copy: Copy, part: int) -> tuple[float, bool]:
-        stock, seen = self._observed_stock(part), self.observe(copy, part)
+        stock, seen = self._observed_stock(part), self.observe(self._loaded(copy), part)
         value = _furthest(stock.values, seen.values, 0.0)
         gradient = _furthest(stock.gradients, seen.gradients, _FLOOR)
         worst = max(value, gradient)
