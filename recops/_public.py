@@ -15,6 +15,7 @@ from recops import (
 )
 from recops._core.dispatch import BackendError, backend, set_backend
 from recops._core.info import Info, info
+from recops.accelerate import accelerate
 from recops.explain import Explanation, explain
 from recops.export import export
 from recops.version import __version__
@@ -24,6 +25,7 @@ __all__ = [
     "Explanation",
     "Info",
     "__version__",
+    "accelerate",
     "backend",
     "data",
     "explain",

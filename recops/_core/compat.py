@@ -6,10 +6,11 @@ tf_keras (with `TF_USE_LEGACY_KERAS=1`), or the Keras 2.15 of TensorFlow 2.15.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import os
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -141,6 +142,21 @@ def constraint_of(optimizer: Any, variable: Any) -> Any:
     return variable.constraint
 
 
+def regularizer_of(layer: Any, weight: Any) -> Any:
+    """The regularizer that a weight of a layer was made with, or None.
+
+    Keras 2 does not keep it with the weight, but in the closure of the loss that it makes of it.
+    """
+    if KERAS_3:
+        return getattr(weight, "regularizer", None)
+    for part in layer._flatten_layers():
+        for loss in part._callable_losses:
+            made: Any = loss.args[0] if getattr(loss, "args", ()) else None
+            if getattr(made, "args", (None,))[0] is weight:
+                return inspect.getclosurevars(made.func).nonlocals.get("regularizer")
+    return None
+
+
 def variables_of(optimizer: Any) -> list[Any]:
     """The state of an optimizer, which is an attribute or a method."""
     found = optimizer.variables
@@ -185,6 +201,123 @@ def call_argument(layer: Any, name: str) -> Any:
     """
     arguments, named = call_arguments(layer)
     return inspect.signature(layer.call).bind(*arguments, **named).arguments.get(name)
+
+
+class Node(NamedTuple):
+    """One call of a layer in a functional model: its symbolic arguments and results."""
+
+    layer: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: list[Any]
+
+
+def is_symbolic(value: Any) -> bool:
+    """Whether it is a symbolic tensor of a functional model."""
+    return hasattr(value, "_keras_history")
+
+
+def graph_of(model: Any) -> Any:
+    """The functional model that a model is or runs as, or None: of a Sequential one it is built."""
+    if isinstance(model, keras.Sequential):
+        if not getattr(model, "inputs", None):
+            return None
+        return model._functional if KERAS_3 else model
+    return model if hasattr(model, "_nodes_by_depth") else None
+
+
+def nodes_of(model: Any) -> list[Node]:
+    """The calls of a functional model, each after those that it needs; inputs come first."""
+    graph = graph_of(model)
+    depths = sorted(graph._nodes_by_depth, reverse=True)
+    found = [node for depth in depths for node in graph._nodes_by_depth[depth]]
+    found.sort(key=lambda node: not node.is_input)
+    if KERAS_3:
+        return [
+            Node(n.operation, tuple(n.arguments.args), dict(n.arguments.kwargs), list(n.outputs))
+            for n in found
+        ]
+    return [
+        Node(n.layer, tuple(n.call_args), dict(n.call_kwargs), tf.nest.flatten(n.outputs))
+        for n in found
+    ]
+
+
+def ends_of(model: Any) -> tuple[Any, Any]:
+    """The symbolic inputs and outputs of a functional model, in their structures."""
+    graph = graph_of(model)
+    if KERAS_3:
+        return graph._inputs_struct, graph._outputs_struct
+    return graph._nested_inputs, graph._nested_outputs
+
+
+def operation_like(operation: Any) -> Any:
+    """An operation of a graph of Keras 3 once more, without the calls that the graph has of it."""
+    made = copy.copy(operation)
+    made._inbound_nodes, made._outbound_nodes = [], []
+    return made
+
+
+def not_zero(ids: Any) -> Any:
+    """The mask of ids of which 0 is padding; Keras 3 asks for it before there are values."""
+    return keras.ops.not_equal(ids, 0) if KERAS_3 else tf.not_equal(ids, 0)
+
+
+def is_plain_functional(model: Any) -> bool:
+    """Whether a functional model is of no class of its own."""
+    return type(model) is type(keras.Model(x := keras.Input((1,)), x))
+
+
+def seeds_of(layer: Any) -> list[Any]:
+    """The state of the dropout of a layer, which is in variables only in Keras 3."""
+    if not KERAS_3:
+        return []
+    weights = {id(weight) for weight in layer.weights}
+    return [
+        v
+        for v in layer.variables
+        if id(v) not in weights and v.path.endswith("seed_generator_state")
+    ]
+
+
+def replace_layer(holder: Any, old: Any, new: Any, put: Any) -> None:
+    """Put a layer in another's place in a built layer or model, which Keras locks.
+
+    `put()` sets the attribute or entry. The new layer takes the old one's place among all, so that
+    the order of weights stays.
+    """
+    if not KERAS_3:
+        layers = list(holder._self_tracked_trackables)
+        put()
+        kept = [new if each is old else each for each in layers]
+        holder._self_tracked_trackables[:] = kept
+        return
+    layers = [new if each is old else each for each in holder._layers]
+    locked, holder._tracker.locked = holder._tracker.locked, False
+    put()
+    holder._tracker.untrack(old)
+    holder._tracker.locked = locked
+    holder._layers[:] = layers
+
+
+def compile_arguments(model: Any) -> dict[str, Any]:
+    """What `compile` was called with, as the objects that were given."""
+    given = dict(model._compile_config.config)
+    if KERAS_3:
+        given["auto_scale_loss"] = getattr(model, "auto_scale_loss", True)
+    return given
+
+
+def is_compiled(model: Any) -> bool:
+    """Whether a model has an optimizer and a loss to train with."""
+    compiled = model.compiled if KERAS_3 else model._is_compiled
+    return bool(compiled) and getattr(model, "optimizer", None) is not None
+
+
+def slot_indices(optimizer: Any) -> dict[Any, int]:
+    """Key of a variable -> its place, of all that a built optimizer moves."""
+    found = optimizer._trainable_variables_indices if KERAS_3 else optimizer._index_dict
+    return dict(found)
 
 
 def producer(tensor: Any) -> Any:
