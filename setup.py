@@ -45,7 +45,7 @@ class BuildPy(build_py):
             if FOR_OTHERS:
                 raise SystemExit(f"recops: no wheel without its libraries: {error}") from error
             print(f"recops: installed without the native library: {error}", file=sys.stderr)
-        # Locks, and the libraries of an install before this one.
+        # The libraries of an install before this one.
         for by_product in set(folder.iterdir()) - made:
             shutil.rmtree(by_product) if by_product.is_dir() else by_product.unlink()
 

@@ -128,7 +128,7 @@ MISTAKES = {
     "bench --seconds 0": "--seconds",
     "bench fm_interaction --out empty": "empty cannot be written",
     "bench fm_interaction --out file/rows.jsonl": "file/rows.jsonl cannot be written",
-    "build": "no C++ compiler: CXX=no-such-compiler is not on the path",
+    "build --force": "no C++ compiler: CXX=no-such-compiler is not on the path",
 }
 
 

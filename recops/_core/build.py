@@ -18,8 +18,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import filelock
 import tensorflow as tf
 
 from recops._core import compiler, cpu, library
@@ -54,7 +54,7 @@ def build(isa: str, *, root: Path | None = None, rebuild: bool = False) -> Built
 
     Args:
       isa: the instruction set, as a compiler names it, or "native".
-      root: folder to build in; None is the cache.
+      root: folder of the caller's own to build in; None is the cache.
       rebuild: build even if it is there, and compile what is unchanged too.
 
     Raises: BuildError, saying why and naming the compiler's log where there is one.
@@ -63,7 +63,7 @@ def build(isa: str, *, root: Path | None = None, rebuild: bool = False) -> Built
     try:
         plan.folder.parent.mkdir(parents=True, exist_ok=True)
         plan.log.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{plan.folder}.lock"):
+        with _turn(plan.folder) if root is None else contextlib.nullcontext():
             if not rebuild and (manifest := Manifest.read(plan.folder)):
                 return Built(plan.folder / LIBRARY, manifest)
             return _build(plan, rebuild)
@@ -73,6 +73,14 @@ def build(isa: str, *, root: Path | None = None, rebuild: bool = False) -> Built
             f"cannot write the native library to {plan.folder}: "
             f"{getattr(error, 'strerror', None) or error}; set {VARIABLE} to a folder with space"
         ) from error
+
+
+def _turn(folder: Path) -> contextlib.AbstractContextManager[Any]:
+    """Held by one process at a time; it is free again when that process ends, however it ends."""
+    # An install builds where the packages that recops requires need not be yet.
+    import filelock
+
+    return filelock.FileLock(f"{folder}.lock")
 
 
 def failed_before() -> str | None:

@@ -182,8 +182,8 @@ def find(isa: str | None = None) -> Built | None:
         _, built, lacks = min(lacking, key=lambda each: each[0])
         raise LacksFlagsError(
             f"the native library {built.path} was built for a processor with "
-            f"{', '.join(lacks)}, which this one lacks; `recops build` makes one for this one, "
-            f"`recops build --isa x86-64-v3` one for a fleet"
+            f"{', '.join(lacks)}, which this one lacks; `recops build` makes one for this "
+            f"processor, `recops build --isa x86-64-v3` one for a fleet"
         )
     return None
 
