@@ -14,8 +14,9 @@ import pytest
 import tensorflow as tf
 
 import recops
+from recops._core import native
 from recops._core.compat import keras
-from recops.export import comparing, probe
+from recops.export import comparing, probe, programs
 from recops.export.served import served
 from recops.features import DenseFeature, SequenceFeature, SparseFeature
 from recops.models import CATALOGUE, DIN, FM, Transformer, YoutubeDNNRetrieval
@@ -128,6 +129,16 @@ def test_a_backend_that_layers_name_is_not_in_the_program(tmp_path: Path) -> Non
     assert not [
         n for f in program.graph.as_graph_def().library.function for n in f.attr if "Xla" in n
     ]
+
+
+@pytest.mark.parametrize(("backend", "op"), [("cpp", "Recops>"), ("xla", "jit_compile=True")])
+def test_ops_of_recops_and_xla_are_found_in_a_program(backend: str, op: str) -> None:
+    if backend == "cpp" and native.why_not():
+        pytest.skip(native.why_not())
+    step = tf.function(lambda x: recops.ops.fm_interaction(x, backend=backend), autograph=False)
+    program = step.get_concrete_function(tf.TensorSpec([None, 3, 4]))
+    with pytest.raises(ValueError, match=op):
+        programs.refuse_foreign("FM", program)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
