@@ -1,6 +1,7 @@
-"""The sequence models in three precisions on MovieLens 100K, into docs/accuracy.md.
+"""The models in three precisions on MovieLens 100K, into docs/mixed_precision.md.
 
-    python bench/precision.py [MODEL ...] [--steps 200] [--seeds 0 1 2] [--rows FILE] [--doc FILE]
+    python bench/precision.py [MODEL ...] [--steps 200] [--seeds 0 1 2] [--batch-size N]
+        [--rows FILE] [--doc FILE]
 
 Each model is trained for the same steps from the same seeds in float32, mixed_bfloat16 and
 mixed_float16. The run fails when the loss of any step is not finite, or when a test AUC, as the
@@ -25,7 +26,8 @@ from accuracy import append, read, write
 
 from recops.data import Dataset, movielens_100k
 from recops.models import CATALOGUE
-from recops.training import PRECISIONS, TRAINING, build, scores
+from recops.training import PRECISIONS, TRAINING, build
+from recops.training.evaluation import judgement, read_by
 from recops.version import __version__
 
 BAR = 0.003
@@ -50,15 +52,22 @@ class Finite(tf.keras.callbacks.Callback):
             )
 
 
-def run(name: str, precision: str, seed: int, data: Dataset, steps: int) -> dict[str, Any]:
+def run(
+    name: str,
+    precision: str,
+    seed: int,
+    data: Dataset,
+    steps: int,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
     """Train for so many steps and test."""
     model = build(name, data, seed=seed, precision=precision)
     scaled = "LossScale" in type(model.optimizer).__name__
     if scaled != (precision == "mixed_float16"):
         raise ValueError(f"{name} in {precision} is trained by {type(model.optimizer).__name__}")
-    data = data.select(model.input)
+    whole, data = data, read_by(model, data)
     watch = Finite(f"{name} in {precision}")
-    batch_size = TRAINING[name].batch_size
+    batch_size = batch_size or TRAINING[name].batch_size
     epoch = 0
     while len(watch.losses) < steps:
         batches = data.train.batches(batch_size, shuffle=True, seed=seed, epoch=epoch)
@@ -66,6 +75,7 @@ def run(name: str, precision: str, seed: int, data: Dataset, steps: int) -> dict
             batches.take(steps - len(watch.losses)), shuffle=False, verbose=0, callbacks=[watch]
         )
         epoch += 1
+    judged = judgement(whole)
     return {
         "model": name,
         "precision": precision,
@@ -73,7 +83,8 @@ def run(name: str, precision: str, seed: int, data: Dataset, steps: int) -> dict
         "steps": steps,
         "batch_size": batch_size,
         "loss": watch.losses[-1],
-        "test": scores(model, data.test),
+        "figure": judged.criterion,
+        "test": judged.figures(model, whole, whole.test),
         "recops": __version__,
     }
 
@@ -82,26 +93,32 @@ _Runs = dict[str, dict[int, float]]
 
 
 def latest(rows: Sequence[dict[str, Any]]) -> dict[str, _Runs]:
-    """Test AUC of each model, precision and seed, by the last row of each."""
+    """The test figure of each model, precision and seed, by the last row of each."""
     found: dict[str, _Runs] = {}
     for row in rows:
         runs = found.setdefault(row["model"], {}).setdefault(row["precision"], {})
-        runs[row.get("seed", 0)] = row["test"]["auc"]
+        runs[row.get("seed", 0)] = row["test"][figure(row)]
     return found
 
 
+def figure(row: dict[str, Any]) -> str:
+    """Which figure of a row counts; rows of models that rank had no other."""
+    return str(row.get("figure", "auc"))
+
+
 def difference(runs: _Runs, precision: str) -> float:
-    """How much higher the test AUC is than that of float32, as the mean over their common seeds."""
+    """How much higher the figure is than that of float32, as the mean over their common seeds."""
     plain, other = runs[PRECISIONS[0]], runs[precision]
     return statistics.mean(other[seed] - plain[seed] for seed in plain.keys() & other.keys())
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Test AUC in float32, and how far the other precisions are from it."""
+    """The test figure in float32, and how far the other precisions are from it."""
     steps = max((row["steps"] for row in rows), default=0)
+    kinds = {row["model"]: (figure(row), row["batch_size"]) for row in rows}
     lines = [
-        f"| model | seeds | {' | '.join(PRECISIONS)} |",
-        f"|---|---|{'---|' * len(PRECISIONS)}",
+        f"| model | figure | batch | seeds | {' | '.join(PRECISIONS)} |",
+        f"|---|---|---|---|{'---|' * len(PRECISIONS)}",
     ]
     for name, runs in latest(rows).items():
         plain = runs[PRECISIONS[0]]
@@ -110,40 +127,43 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f"{difference(runs, precision):+.4f}" if precision in runs else "not run"
             for precision in PRECISIONS[1:]
         ]
-        lines.append(f"| {name} | {len(plain)} | {' | '.join(cells)} |")
+        kind, batch_size = kinds[name]
+        lines.append(f"| {name} | {kind} | {batch_size} | {len(plain)} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"After {steps} steps."])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train each in each precision, write the table, and say which are too far apart."""
-    of_sequences = [name for name, entry in CATALOGUE.items() if entry.task == "sequence"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", help="names of models; those of sequences by default")
+    parser.add_argument("models", nargs="*", help="names of models; all by default")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--batch-size", type=int, help="that of the training by default")
     parser.add_argument("--rows", type=Path, default=ROOT / "results" / "precision.jsonl")
-    parser.add_argument("--doc", type=Path, default=ROOT.parent / "docs" / "accuracy.md")
+    parser.add_argument("--doc", type=Path, default=ROOT.parent / "docs" / "mixed_precision.md")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.models if name not in CATALOGUE]
     if unknown:
         parser.error(f"expected models among {', '.join(CATALOGUE)}, got {', '.join(unknown)}")
-    names = options.models or of_sequences
+    names = options.models or list(CATALOGUE)
     data = {task: movielens_100k(task) for task in {CATALOGUE[name].task for name in names}}
     done = latest(read(options.rows))
     for name, seed, precision in itertools.product(names, options.seeds, PRECISIONS):
         if seed in done.get(name, {}).get(precision, {}):
             continue
-        row = run(name, precision, seed, data[CATALOGUE[name].task], options.steps)
+        whole = data[CATALOGUE[name].task]
+        row = run(name, precision, seed, whole, options.steps, options.batch_size)
         append(options.rows, row)
         print(json.dumps(row), flush=True)
     rows = read(options.rows)
     write(options.doc, table(rows), BEGIN, END)
     print(table(rows))
+    ranking = {row["model"] for row in rows if figure(row) == "auc"}
     far = [
         f"{name} in {precision}"
         for name, runs in latest(rows).items()
         for precision in runs
-        if name in names and abs(difference(runs, precision)) > BAR
+        if name in names and name in ranking and abs(difference(runs, precision)) > BAR
     ]
     if far:
         print(f"further than {BAR} from float32: {', '.join(far)}", file=sys.stderr)

@@ -271,8 +271,8 @@ def test_models_of_peers_are_models_of_recops_and_their_environments_are_made(be
 
 
 def test_kept_rows_make_the_tables_in_the_document(bench):
-    text = (BENCH.parent / "docs" / "accuracy.md").read_text()
-    for name in ("accuracy", "precision"):
+    for name, document in (("accuracy", "accuracy"), ("precision", "mixed_precision")):
+        text = (BENCH.parent / "docs" / f"{document}.md").read_text()
         module = bench(name)
         made = module.table(module.read(BENCH / "results" / f"{name}.jsonl"))
         assert f"{module.BEGIN}\n{made}\n{module.END}" in text
@@ -299,7 +299,7 @@ def test_precision_runs_the_same_steps_in_each_precision(bench, tmp_path, monkey
     assert [r["precision"] for r in written] == ["float32", "mixed_bfloat16", "mixed_float16"]
     assert {r["steps"] for r in written} == {3}
     assert all(np.isfinite(r["loss"]) for r in written)
-    assert "| FM | 1 | 0." in doc.read_text()
+    assert "| FM | auc | 2048 | 1 | 0." in doc.read_text()
     assert doc.read_text().endswith("after\n")
     # A bar that nothing passes; what was run is not run again.
     monkeypatch.setattr(precision, "BAR", -1.0)

@@ -349,6 +349,37 @@ def is_dense(symbol: Any) -> bool:
     return not (isinstance(spec, odd) or any(getattr(spec, w, False) for w in ("sparse", "ragged")))
 
 
+def layers_behind(tensor: Any) -> list[Any]:
+    """The layers that a symbolic tensor comes from, without the inputs, each once."""
+    found: dict[int, Any] = {}
+    waiting, seen = [tensor], set()
+    while waiting:
+        layer, place = waiting.pop()._keras_history[:2]
+        if (id(layer), place) in seen:
+            continue
+        seen.add((id(layer), place))
+        node = layer._inbound_nodes[place]
+        waiting += node.input_tensors if KERAS_3 else tf.nest.flatten(node.keras_inputs)
+        if not isinstance(layer, keras.layers.InputLayer):
+            found[id(layer)] = layer
+    return list(found.values())
+
+
+def rename(layer: Any, name: str) -> None:
+    """Give a layer another name after its calls; neither Keras has a public way.
+
+    In Keras 3 its weights have the path that they have where the model is loaded again. The names
+    of variables of Keras 2 are for good.
+    """
+    old = layer.name
+    if not KERAS_3:
+        layer._name = name
+        return
+    layer.name = name
+    for weight in layer.weights:
+        weight._path = name + weight.path.removeprefix(old)
+
+
 def tracing_for_xla() -> bool:
     """Whether the code runs inside the trace of a function with `jit_compile=True`.
 

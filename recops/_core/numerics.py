@@ -1,4 +1,4 @@
-"""The two conventions that all XLA and reference paths share: how they compile and accumulate."""
+"""What the paths share: how they compile, accumulate, and are differentiated twice."""
 
 from __future__ import annotations
 
@@ -32,6 +32,56 @@ def jit_forward(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _unrecorded(value: Any) -> Any:
     return tf.stop_gradient(value) if _is_float(value) else value
+
+
+def twice(backward: Callable[..., Any], formula: Callable[..., Any]) -> Callable[..., list[Any]]:
+    """A gradient by hand with a gradient of its own, which is that of the formula.
+
+    `backward(*inputs, *kept, *cotangents)` gives the gradient of each float of `inputs`, in order;
+    `formula(*inputs)` is the op by TensorFlow's own ops. Differentiated as it stands, a backward
+    would take what its forward kept for constants, and a native kernel has no gradient at all.
+
+    Returns: a function of the tuples (inputs, kept, cotangents) that gives the gradients in a list.
+    """
+
+    def gradient(inputs: Any, kept: Any, cotangents: Any) -> list[Any]:
+        structure = (tuple(inputs), tuple(kept), tuple(map(tf.convert_to_tensor, cotangents)))
+
+        @tf.custom_gradient
+        def first(*flat: tf.Tensor) -> tuple[list[Any], Callable[..., Any]]:
+            unseen = [_unrecorded(tensor) for tensor in flat]
+            inputs, kept, cotangents = tf.nest.pack_sequence_as(structure, unseen)
+
+            def second(*upstream: Any) -> list[Any]:
+                return _second(formula, structure, flat, upstream)
+
+            return tf.nest.flatten(backward(*inputs, *kept, *cotangents)), second
+
+        return first(*tf.nest.flatten(structure))
+
+    return gradient
+
+
+def _second(formula: Callable[..., Any], structure: Any, flat: Any, upstream: Any) -> list[Any]:
+    """Gradients of all tensors of a gradient's `structure`, None of those that it only kept."""
+    # Apart from each other, also where one tensor is given twice.
+    flat = [tf.identity(tensor) if _is_float(tensor) else tensor for tensor in flat]
+    inputs, kept, cotangents = tf.nest.pack_sequence_as(structure, flat)
+    floats = [tensor for tensor in tf.nest.flatten(inputs) if _is_float(tensor)]
+    sources = [*floats, *cotangents]
+    with tf.GradientTape() as outer:
+        outer.watch(sources)
+        with tf.GradientTape() as inner:
+            inner.watch(floats)
+            outputs = tf.nest.flatten(formula(*inputs))
+        gradients = inner.gradient(
+            outputs, floats, output_gradients=list(cotangents), unconnected_gradients="zero"
+        )
+    # The tape trusts that both are as many.
+    arrived = [upon for _, upon in zip(gradients, upstream, strict=True)]
+    found = iter(outer.gradient(gradients, sources, output_gradients=arrived))
+    of_inputs = [next(found) if _is_float(t) else None for t in tf.nest.flatten(inputs)]
+    return [*of_inputs, *[None] * len(tf.nest.flatten(kept)), *found]
 
 
 def accumulate(fn: Callable[..., Any], narrow: int | None = None) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from recops.features import (
 )
 from recops.layers import MLP, FusedEmbedding, Linear, PaddingMask
 from recops.layers.regularization import REGULARIZED_ROWS
-from recops.models.feature_model import FeatureModel
+from recops.models.feature_model import FeatureModel, assembled
 
 _HEADS = {"binary": "sigmoid", "regression": "linear"}
 
@@ -215,7 +215,7 @@ class Parts:
         if len(logits) > 1:
             total = keras.layers.Add(name="logit", dtype="float32")(list(logits))
         head = keras.layers.Activation(_HEADS[self.task], name="output", dtype="float32")
-        return FeatureModel(self.inputs, head(total), name=self.name)
+        return assembled(FeatureModel, self.inputs, head(total), self.name)
 
 
 def join(*tensors: Any) -> Any:

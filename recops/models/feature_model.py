@@ -26,3 +26,20 @@ class FeatureModel(keras.Model):
                 )
             inputs = {name: inputs[name] for name in self.input}
         return super().__call__(inputs, *args, **kwargs)
+
+
+def assembled(cls: type, inputs: dict[str, Any], output: Any, name: str) -> Any:
+    """A model of class `cls` in which no layer is called like an input, whose name the user chose.
+
+    Names of layers are unique in a model. A layer whose own is taken is `..._layer` here.
+    """
+    layers = compat.layers_behind(output)
+    taken = {*inputs, *(layer.name for layer in layers)}
+    for layer in layers:
+        if layer.name in inputs:
+            free = f"{layer.name}_layer"
+            while free in taken:
+                free += "_"
+            taken.add(free)
+            compat.rename(layer, free)
+    return cls(inputs, output, name=name)

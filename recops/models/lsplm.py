@@ -9,7 +9,7 @@ from recops._core.compat import keras
 from recops.features import Feature
 from recops.layers import Linear, RegionMixture
 from recops.models._parts import Parts, join
-from recops.models.feature_model import FeatureModel
+from recops.models.feature_model import FeatureModel, assembled
 
 
 def LSPLM(
@@ -95,4 +95,4 @@ def LSPLM(
             first_order(base_features, regions, "base"),
         )
     mixed = RegionMixture(task, backend=backend, name="output", dtype="float32")(logits)
-    return FeatureModel(parts.inputs, mixed, name=parts.name)
+    return assembled(FeatureModel, parts.inputs, mixed, parts.name)

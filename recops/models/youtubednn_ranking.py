@@ -9,7 +9,7 @@ from recops._core import compat
 from recops._core.compat import keras
 from recops.features import Feature
 from recops.models._parts import Parts
-from recops.models.feature_model import FeatureModel
+from recops.models.feature_model import FeatureModel, assembled
 
 
 @compat.serializable
@@ -29,7 +29,7 @@ class RankingModel(FeatureModel):
         Raises: ValueError for a model of task="regression", whose output is no probability.
         """
         if not hasattr(self, "_serving_model"):
-            head = self.get_layer("output")
+            head = compat.producer(self.output)
             if head.activation is not keras.activations.sigmoid:
                 raise ValueError(
                     f"{self.name}: the expected watch time needs a model of task='binary'; that of "
@@ -38,7 +38,9 @@ class RankingModel(FeatureModel):
             watch_time = keras.layers.Activation(
                 "exponential", name="expected_watch_time", dtype="float32"
             )
-            made = FeatureModel(self.input, watch_time(head.input), name=f"{self.name}_serving")
+            made = assembled(
+                FeatureModel, self.input, watch_time(head.input), f"{self.name}_serving"
+            )
             # Not tracked by Keras: its layers are those of this model.
             object.__setattr__(self, "_serving_model", made)
         return self._serving_model
@@ -120,4 +122,4 @@ def YoutubeDNNRanking(
     )
     deep = parts.hidden(parts.vector(), hidden_units, activation, dropout, l2_hidden)
     made = parts.model(parts.logit(deep, use_bias=True, name="output_logit"))
-    return RankingModel(parts.inputs, made.output, name=parts.name)
+    return assembled(RankingModel, parts.inputs, made.output, parts.name)

@@ -11,9 +11,7 @@ from recops._core.compat import keras
 from recops.features import Feature, SequenceFeature, SparseFeature, check
 from recops.layers import SampledSoftmax
 from recops.models._parts import Parts
-from recops.models.feature_model import FeatureModel
-
-_USER, _ITEMS = "user_vector", "item_vectors"
+from recops.models.feature_model import FeatureModel, assembled
 
 
 @compat.serializable
@@ -29,7 +27,7 @@ class RetrievalModel(FeatureModel):
         if not hasattr(self, "_user_model"):
             symbols = {symbol.name: symbol for symbol in self.inputs}
             del symbols[self.item]
-            made = FeatureModel(symbols, self.get_layer(_USER).output, name=f"{self.name}_user")
+            made = FeatureModel(symbols, self._asked("inputs"), name=f"{self.name}_user")
             # Not tracked by Keras: its layers are those of this model.
             object.__setattr__(self, "_user_model", made)
         return self._user_model
@@ -37,11 +35,15 @@ class RetrievalModel(FeatureModel):
     @property
     def item(self) -> str:
         """Name of the input that holds the item."""
-        return compat.call_argument(self.get_layer(_ITEMS), "labels").name
+        return self._asked("labels").name
 
     def item_embeddings(self) -> Any:
         """The items' vectors, [V + 1, D] float32 NumPy array; row 0 is padding."""
-        return compat.as_tensor(self.get_layer(_ITEMS).embeddings).numpy()
+        return compat.as_tensor(compat.producer(self.output).embeddings).numpy()
+
+    def _asked(self, argument: str) -> Any:
+        """What the softmax is called with: the symbolic vector of the user, or the item."""
+        return compat.call_argument(compat.producer(self.output), argument)
 
 
 def YoutubeDNNRetrieval(
@@ -143,7 +145,11 @@ def YoutubeDNNRetrieval(
     x = parts.hidden(parts.vector(), widths[:-1], activation, dropout, l2_hidden)
     # Indexes take float32.
     user = keras.layers.Dense(
-        dim, output_activation, kernel_initializer=parts.glorot(), name=_USER, dtype="float32"
+        dim,
+        output_activation,
+        kernel_initializer=parts.glorot(),
+        name="user_vector",
+        dtype="float32",
     )(x)  # [B, D]
     chosen = label.input()
     softmax = SampledSoftmax(
@@ -157,9 +163,10 @@ def YoutubeDNNRetrieval(
         seed=parts.seed(),
         regularized_rows=l2_embedding_rows,
         backend=backend,
-        name=_ITEMS,
+        name="item_vectors",
     )
-    return RetrievalModel({**parts.inputs, item: chosen}, softmax(user, chosen), name=name)
+    symbols = {**parts.inputs, item: chosen}
+    return assembled(RetrievalModel, symbols, softmax(user, chosen), name)
 
 
 def _of_user(feature: Feature, label: SparseFeature) -> Feature:

@@ -21,7 +21,9 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
 }
 # The settings have a learning rate of Adam's, whose steps are that long whatever the gradient.
 _RATES = {"adagrad": 0.05, "rowwise_adagrad": 0.05, "ftrl": 0.1, "sgd": 0.1}
-_WIDE, _TABLES = "^(linear|crosses)/", "embeddings$|^crosses/weight$"
+# A layer whose name is also that of a feature is `..._layer`.
+_WIDE = "^(linear|crosses)(_layer_*)?/"
+_TABLES = "embeddings$|^crosses(_layer_*)?/weight$"
 
 
 def checked(name: str, settings: Settings) -> str:

@@ -101,3 +101,20 @@ def test_a_model_trains_with_rows_of_padding_alone(name, policy):
     moved = [not np.array_equal(a, b) for a, b in zip(start, model.get_weights())]
     assert np.mean(moved) > 0.9
     assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_model_trains_for_200_steps(name, policy):
+    model = CATALOGUE[name].build(features_of(name), **{**SMALL[name], "seed": 1})
+    assert model.output.dtype in ("float32", tf.float32)
+    optimizer = keras.optimizers.Adam(0.01)
+    if policy == "mixed_float16":
+        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
+    model.compile(optimizer, "binary_crossentropy", jit_compile=False)
+    batch, labels = data(640)
+    batch = read_by(model, batch)
+    # The mean of an epoch is not finite if the loss of one of its steps is not.
+    log = model.fit(batch, labels, batch_size=32, epochs=10, shuffle=False, verbose=0)
+    assert np.isfinite(log.history["loss"]).all()
+    assert log.history["loss"][-1] < log.history["loss"][0]
+    assert all(np.isfinite(w).all() for w in model.get_weights())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from recops._core import native
+from recops._core.numerics import twice
+from recops.ops.attention import reference
 
 
 def multi_head_attention(
@@ -17,6 +20,11 @@ def multi_head_attention(
     # The bits of a double: an option is an integer, and a tensor would round it to its own dtype.
     options = struct.unpack("<q", struct.pack("<d", scale))
 
+    backward = twice(
+        functools.partial(native.call, "MultiHeadAttentionGrad", options=options),
+        functools.partial(reference.multi_head_attention, scale=scale),
+    )
+
     @tf.custom_gradient
     def op(
         query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, mask: tf.Tensor
@@ -24,7 +32,7 @@ def multi_head_attention(
         inputs = (query, key, value, mask)
 
         def grad(dout: tf.Tensor) -> tuple[Any, ...]:
-            return (*native.call("MultiHeadAttentionGrad", *inputs, dout, options=options), None)
+            return (*backward(inputs, (), (dout,)), None)
 
         return native.call("MultiHeadAttention", *inputs, options=options), grad
 

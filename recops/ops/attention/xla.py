@@ -12,7 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit, jit_forward
+from recops._core.numerics import accumulate, jit, jit_forward, twice
+from recops.ops.attention import reference
 from recops.ops.attention.padding import without_padding
 
 
@@ -25,16 +26,18 @@ def multi_head_attention(
 @functools.cache
 def _op(scale: float) -> Callable[..., tf.Tensor]:
     forward = jit_forward(accumulate(functools.partial(_forward, scale=scale), narrow=1))
-    backward = jit(accumulate(functools.partial(_backward, scale=scale)))
+    formula = functools.partial(reference.multi_head_attention, scale=scale)
+    backward = twice(jit(accumulate(functools.partial(_backward, scale=scale))), formula)
 
     @tf.custom_gradient
     def op(
         query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, mask: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[..., Any]]:
-        out, maxima, sums = forward(query, key, value, mask)
+        inputs = (query, key, value, mask)
+        out, maxima, sums = forward(*inputs)
 
         def grad(dout: tf.Tensor) -> tuple[Any, ...]:
-            return (*backward(query, key, value, mask, out, maxima, sums, dout), None)
+            return (*backward(inputs, (out, maxima, sums), (dout,)), None)
 
         return out, grad
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit, jit_forward
+from recops._core.numerics import accumulate, jit, jit_forward, twice
+from recops.ops.attentional_pooling import reference
 from recops.ops.pairwise import pairs
 
 _Outputs = tuple[tf.Tensor, tf.Tensor]
@@ -21,11 +22,12 @@ _Outputs = tuple[tf.Tensor, tf.Tensor]
 @tf.custom_gradient
 def attentional_pooling(
     x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor
-) -> tuple[_Outputs, Callable[..., tuple[tf.Tensor, ...]]]:
-    pooled, weights, kept = _forward(x, kernel, bias, projection)
+) -> tuple[_Outputs, Callable[..., list[tf.Tensor]]]:
+    inputs = (x, kernel, bias, projection)
+    pooled, weights, kept = _forward(*inputs)
 
-    def grad(dpooled: tf.Tensor, dweights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return _backward(x, kernel, bias, projection, kept, dpooled, dweights)
+    def grad(dpooled: tf.Tensor, dweights: tf.Tensor) -> list[tf.Tensor]:
+        return _gradient(inputs, (kept,), (dpooled, dweights))
 
     return (pooled, weights), grad
 
@@ -96,3 +98,6 @@ def _backward(
         tf.reduce_sum(dbias, axis=[0, 1]),
         tf.reduce_sum(dprojection, axis=[0, 1]),
     )
+
+
+_gradient = twice(_backward, reference.attentional_pooling)

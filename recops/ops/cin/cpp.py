@@ -8,6 +8,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from recops._core import native
+from recops._core.numerics import twice
+from recops.ops.cin import reference
 from recops.ops.cin.reference import stacked
 
 
@@ -20,22 +22,33 @@ def compressed_interaction(
 cin = functools.partial(stacked, compressed_interaction)
 
 
+_maps_gradient = twice(
+    functools.partial(native.call, "CompressedInteractionGrad", options=[0]),
+    functools.partial(reference.compressed_interaction, itself=False),
+)
+
+
 @tf.custom_gradient
 def _of_maps(
     x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor
-) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
-    def grad(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return native.call("CompressedInteractionGrad", x0, xk, kernel, dy, options=[0])
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
+    out = native.call("CompressedInteraction", x0, xk, kernel, options=[0])
+    return out, lambda dy: _maps_gradient((x0, xk, kernel), (), (dy,))
 
-    return native.call("CompressedInteraction", x0, xk, kernel, options=[0]), grad
+
+def _fields_backward(x: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor) -> list[tf.Tensor]:
+    dx, _, dkernel = native.call("CompressedInteractionGrad", x, x, kernel, dy, options=[1])
+    return [dx, dkernel]
+
+
+_fields_gradient = twice(
+    _fields_backward, lambda x, kernel: reference.compressed_interaction(x, x, kernel, True)
+)
 
 
 @tf.custom_gradient
 def _of_fields(
     x: tf.Tensor, kernel: tf.Tensor
-) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
-    def grad(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        dx, _, dkernel = native.call("CompressedInteractionGrad", x, x, kernel, dy, options=[1])
-        return dx, dkernel
-
-    return native.call("CompressedInteraction", x, x, kernel, options=[1]), grad
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
+    out = native.call("CompressedInteraction", x, x, kernel, options=[1])
+    return out, lambda dy: _fields_gradient((x, kernel), (), (dy,))

@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from recops._core import dispatch
-from recops._core.numerics import accumulate, jit, jit_forward
+from recops._core.numerics import accumulate, jit, jit_forward, twice
+from recops.ops.cin import reference
 from recops.ops.cin.reference import stacked
 
 # Columns of a block: on a CPU its outer products shall stay in the cache, a GPU wants large ones
@@ -41,9 +42,14 @@ def _op(itself: bool) -> Callable[..., tf.Tensor]:
     forward = jit_forward(accumulate(functools.partial(_forward, outer=outer)))
     backward = jit(accumulate(functools.partial(_backward, outer=outer)))
 
+    def formula(x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return reference.compressed_interaction(x0, x0 if itself else xk, kernel, itself)
+
+    gradient = twice(backward, formula)
+
     @tf.custom_gradient
     def op(x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
-        return forward(x0, xk, kernel), lambda dy: backward(x0, xk, kernel, dy)
+        return forward(x0, xk, kernel), lambda dy: gradient((x0, xk, kernel), (), (dy,))
 
     return op
 

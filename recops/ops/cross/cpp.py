@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from recops._core import native
+from recops._core.numerics import twice
+from recops.ops.cross import reference
 
 _Tensors = list[tf.Tensor]
 
@@ -28,11 +31,18 @@ def cross_network(x: tf.Tensor, kernels: _Tensors, biases: _Tensors) -> tf.Tenso
     return _network(x, tf.stack(kernels), tf.stack(biases))
 
 
+def _formula(x: tf.Tensor, kernels: tf.Tensor, biases: tf.Tensor) -> tf.Tensor:
+    return reference.cross_network(x, tf.unstack(kernels), tf.unstack(biases))
+
+
+_gradient = twice(functools.partial(native.call, "CrossNetworkGrad"), _formula)
+
+
 @tf.custom_gradient
 def _network(
     x: tf.Tensor, kernels: tf.Tensor, biases: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
     return (
         native.call("CrossNetwork", x, kernels, biases),
-        lambda dy: tuple(native.call("CrossNetworkGrad", x, kernels, biases, dy)),
+        lambda dy: _gradient((x, kernels, biases), (), (dy,)),
     )

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from recops._core import native
 from recops._core.activations import ACTIVATIONS
+from recops._core.numerics import twice
+from recops.ops.dense import reference
 
 
 def dense(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, activation: str) -> tf.Tensor:
@@ -20,16 +22,20 @@ def dense(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, activation: s
 def _op(activation: str) -> Callable[..., tf.Tensor]:
     number = list(ACTIVATIONS).index(activation)
 
+    def run(x: tf.Tensor, kernel: tf.Tensor, *rest: tf.Tensor) -> Any:
+        *bias, kept, dy = rest
+        options = (number, len(bias))
+        gradients = native.call("DenseGrad", x, kernel, kept, dy, options=options)
+        return gradients[: 2 + len(bias)]
+
+    gradient = twice(run, reference.formula(activation))
+
     @tf.custom_gradient
     def op(x: tf.Tensor, kernel: tf.Tensor, *bias: tf.Tensor) -> tuple[tf.Tensor, Any]:
         options = (number, len(bias))
         y = native.call("Dense", x, kernel, *(bias or [tf.zeros([0], x.dtype)]), options=options)
         # Without an activation nobody has to keep the results.
         kept = tf.zeros([0, 0], x.dtype) if activation == "linear" else y
-
-        def gradient(dy: tf.Tensor) -> Any:
-            return native.call("DenseGrad", x, kernel, kept, dy, options=options)[: 2 + len(bias)]
-
-        return y, gradient
+        return y, lambda dy: gradient((x, kernel, *bias), (kept,), (dy,))
 
     return op

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from recops._core.activations import ACTIVATIONS
@@ -13,3 +15,8 @@ def dense(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, activation: s
     function, _ = ACTIVATIONS[activation]
     sums = tf.matmul(x, kernel)  # [R, M]
     return function(sums if bias is None else sums + bias)
+
+
+def formula(activation: str) -> Callable[..., tf.Tensor]:
+    """The layer with this activation, of x, the kernel and, if there is one, the bias."""
+    return lambda x, kernel, *bias: dense(x, kernel, bias[0] if bias else None, activation)

@@ -12,7 +12,8 @@ from typing import Any
 import tensorflow as tf
 
 from recops._core.activations import ACTIVATIONS
-from recops._core.numerics import jit, jit_forward, widened
+from recops._core.numerics import jit, jit_forward, twice, widened
+from recops.ops.dense import reference
 
 
 def dense(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, activation: str) -> tf.Tensor:
@@ -24,10 +25,16 @@ def _op(activation: str) -> Callable[..., tf.Tensor]:
     forward = jit_forward(functools.partial(_forward, activation=activation))
     backward = jit(functools.partial(_backward, activation=activation))
 
+    def run(x: tf.Tensor, kernel: tf.Tensor, *rest: tf.Tensor) -> Any:
+        *bias, y, dy = rest
+        return backward(x, kernel, y, dy)[: 2 + len(bias)]
+
+    gradient = twice(run, reference.formula(activation))
+
     @tf.custom_gradient
     def op(x: tf.Tensor, kernel: tf.Tensor, *bias: tf.Tensor) -> tuple[tf.Tensor, Any]:
         y = forward(x, kernel, *bias)
-        return y, lambda dy: backward(x, kernel, y, dy)[: 2 + len(bias)]
+        return y, lambda dy: gradient((x, kernel, *bias), (y,), (dy,))
 
     return op
 

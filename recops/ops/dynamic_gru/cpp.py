@@ -9,6 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from recops._core import native
+from recops._core.numerics import twice
+from recops.ops.dynamic_gru import reference
 from recops.ops.dynamic_gru.options import Options
 
 
@@ -28,6 +30,10 @@ def dynamic_gru(
 @functools.cache
 def _op(options: Options) -> Callable[..., Any]:
     numbers, recorded = (_numbers(options, record) for record in (options.record, True))
+    backward = twice(
+        functools.partial(native.call, "DynamicGruGrad", options=recorded),
+        functools.partial(reference.dynamic_gru, options=options),
+    )
 
     @tf.custom_gradient
     def op(*args: tf.Tensor) -> tuple[Any, Callable[..., Any]]:
@@ -37,10 +43,8 @@ def _op(options: Options) -> Callable[..., Any]:
             states, gates = outputs, record
             if not options.record:
                 states, _, gates = native.call("DynamicGru", *args, options=recorded)
-            *dweights, dattention, dinitial = native.call(
-                "DynamicGruGrad", *args, states, gates, doutputs, dlast, options=recorded
-            )
-            return *dweights, dattention, None, dinitial
+            *found, dinitial = backward(args, (states, gates), (doutputs, dlast))
+            return *found, None, dinitial
 
         return (outputs, last), grad
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core.numerics import jit, jit_forward, widened
+from recops._core.numerics import jit, jit_forward, twice, widened
+from recops.ops.dynamic_gru import reference
 from recops.ops.dynamic_gru.options import Options
 
 
@@ -40,17 +41,16 @@ def dynamic_gru(
 @functools.cache
 def _op(options: Options) -> Callable[..., Any]:
     forward = jit_forward(functools.partial(_forward, options=options))
-    backward = jit(functools.partial(_backward, options=options))
+    formula = functools.partial(reference.dynamic_gru, options=options)
+    backward = twice(jit(functools.partial(_backward, options=options)), formula)
 
     @tf.custom_gradient
     def op(*args: tf.Tensor) -> tuple[Any, Callable[..., Any]]:
         outputs, last, record = forward(*args)
 
         def grad(doutputs: tf.Tensor, dlast: tf.Tensor) -> tuple[Any, ...]:
-            dx, dkernel, drecurrent, dbias, dattention, dinitial = backward(
-                *args, record, doutputs, dlast
-            )
-            return dx, dkernel, drecurrent, dbias, dattention, None, dinitial
+            *found, dinitial = backward(args, (record,), (doutputs, dlast))
+            return *found, None, dinitial
 
         return (outputs, last), grad
 

@@ -6,11 +6,13 @@ as an optimizer writes to single rows of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from recops._core import compat, native
+from recops.ops.embedding import reference
 
 _COMBINERS = ("mean", "sum", "sqrtn")
 
@@ -76,12 +78,35 @@ def _bag_gradient(op: Any, dy: tf.Tensor) -> list[Any]:
     options = list(op.get_attr("options"))
     dweights = None
     if weights.shape.rank == 1:
-        dvalues, rows = native.call("EmbeddingBagGrad", ids, mask, dy, options=options)
+        dvalues, rows = _spread(dy, ids, mask, options)
     else:
         dvalues, rows, dweights = native.call(
             "EmbeddingBagWeightedGrad", table, ids, mask, weights, dy, options=options
         )
     return [_slices(dvalues, rows, table), None, None, dweights, *[None] * len(like)]
+
+
+def _spread(
+    dy: tf.Tensor, ids: tf.Tensor, mask: tf.Tensor, options: list[int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The gradients of the values of bags without weights, whose own gradient is a bag of them."""
+
+    @tf.custom_gradient
+    def spread(dy: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tf.Tensor]]:
+        unseen = tf.stop_gradient(dy)
+        dvalues, rows = native.call("EmbeddingBagGrad", ids, mask, unseen, options=options)
+        combiner = _COMBINERS[options[0]]
+        return (dvalues, rows), lambda up, _: reference.pool(up, mask, None, combiner)
+
+    return spread(dy)
+
+
+@tf.RegisterGradient("Recops>EmbeddingBagWeightedGrad")
+def _no_second_order(op: Any, *_: Any) -> list[Any]:
+    raise NotImplementedError(
+        "embedding_bag with weights has no gradient of second order by backend 'cpp'; use backend "
+        "'xla' or 'reference'"
+    )
 
 
 for _name, _gradient in (("Lookup", _lookup_gradient), ("Bag", _bag_gradient)):

@@ -18,14 +18,13 @@ def embedding_bag(
     table: tf.Tensor, ids: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor | None, combiner: str
 ) -> tf.Tensor:
     rows, valid = bag_rows("embedding_bag", tf.where(mask, ids, 0), tf.shape(table)[0])
-    bags = _pool(tf.gather(table, rows), mask, weights, combiner)
+    bags = pool(tf.gather(table, rows), mask, weights, combiner)
     return poison(bags, tf.reduce_all(valid, axis=1))
 
 
 @accumulate
-def _pool(
-    values: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor | None, combiner: str
-) -> tf.Tensor:
+def pool(values: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor | None, combiner: str) -> tf.Tensor:
+    """Bags [B, D] of values [B, T, D]."""
     zero = tf.zeros([], values.dtype)
     values = tf.where(mask[..., None], values, zero)  # [B, T, D]
     weights = tf.where(mask, tf.ones([], values.dtype) if weights is None else weights, zero)

@@ -12,6 +12,8 @@ from typing import Any
 import tensorflow as tf
 
 from recops._core import native
+from recops._core.numerics import twice
+from recops.ops.sampled_softmax import reference
 
 
 def sampled_softmax(
@@ -29,10 +31,7 @@ def sampled_softmax(
     if biases is not None:
         own_shift += tf.cast(tf.gather(biases, labels), own_shift.dtype)
         shift += tf.cast(tf.gather(biases, ids), shift.dtype)
-    scale = tf.ones([], shift.dtype)
-    return _loss(bool(remove_accidental_hits))(
-        inputs, own, others, own_shift, shift, labels, ids, scale
-    )
+    return _loss(bool(remove_accidental_hits))(inputs, own, others, own_shift, shift, labels, ids)
 
 
 def in_batch_softmax(
@@ -45,21 +44,36 @@ def in_batch_softmax(
     if item_ids is None:
         item_ids = tf.range(tf.shape(items)[0])
     # A row's own item is a hit among the items of the batch, and counts once, as its own.
-    scale = tf.constant(1 / temperature, log_q.dtype)
-    return _loss(True)(queries, items, items, -log_q, -log_q, item_ids, item_ids, scale)
+    loss = _loss(True, 1 / temperature)
+    return loss(queries, items, items, -log_q, -log_q, item_ids, item_ids)
 
 
 @functools.cache
-def _loss(remove: bool) -> Callable[..., tf.Tensor]:
+def _loss(remove: bool, factor: float = 1.0) -> Callable[..., tf.Tensor]:
     options = [int(remove)]
+
+    def formula(
+        inputs: tf.Tensor,
+        own: tf.Tensor,
+        others: tf.Tensor,
+        own_shift: tf.Tensor,
+        shift: tf.Tensor,
+        labels: tf.Tensor,
+        ids: tf.Tensor,
+    ) -> tf.Tensor:
+        rows = tf.concat([own, others], axis=0)
+        hits = labels[:, None] == ids if remove else None
+        return reference.over_candidates(factor * inputs, rows, None, -own_shift, -shift, hits)
+
+    backward = twice(functools.partial(native.call, "SampledSoftmaxGrad", options=options), formula)
 
     @tf.custom_gradient
     def op(*args: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
-        loss, total = native.call("SampledSoftmax", *args, options=options)
+        scale = tf.constant(factor, args[3].dtype)  # that of the shifts
+        loss, total = native.call("SampledSoftmax", *args, scale, options=options)
 
         def grad(dloss: tf.Tensor) -> tuple[Any, ...]:
-            found = native.call("SampledSoftmaxGrad", *args, total, dloss, options=options)
-            return *found, None, None, None
+            return *backward(args, (scale, total), (dloss,)), None, None
 
         return loss, grad
 

@@ -23,11 +23,11 @@ def sampled_softmax(
     rows = tf.gather(weights, candidates)
     shifts = None if biases is None else tf.gather(biases, candidates)
     hits = labels[:, None] == ids if remove_accidental_hits else None
-    return _over_candidates(inputs, rows, shifts, log_labels, log_ids, hits)
+    return over_candidates(inputs, rows, shifts, log_labels, log_ids, hits)
 
 
 @accumulate
-def _over_candidates(
+def over_candidates(
     inputs: tf.Tensor,
     rows: tf.Tensor,
     shifts: tf.Tensor | None,
@@ -35,6 +35,7 @@ def _over_candidates(
     log_ids: tf.Tensor,
     hits: tf.Tensor | None,
 ) -> tf.Tensor:
+    """The loss over candidate rows [B + S, D], the labels' own first."""
     batch = tf.shape(inputs)[0]
     own = tf.reduce_sum(inputs * rows[:batch], axis=1) - log_labels
     others = tf.matmul(inputs, rows[batch:], transpose_b=True) - log_ids

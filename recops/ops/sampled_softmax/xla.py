@@ -12,7 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit, jit_forward
+from recops._core.numerics import accumulate, jit, jit_forward, twice
+from recops.ops.sampled_softmax import reference
 
 
 def sampled_softmax(
@@ -37,7 +38,20 @@ def sampled_softmax(
 def _sampled(remove: bool) -> Callable[..., tf.Tensor]:
     """The loss of inputs [B, D] over candidate rows [B + S, D], the labels' own first."""
     forward = jit_forward(accumulate(functools.partial(_forward, remove=remove), narrow=1))
-    backward = jit(accumulate(functools.partial(_backward, remove=remove), narrow=2))
+    program = jit(accumulate(functools.partial(_backward, remove=remove), narrow=2))
+
+    def formula(
+        inputs: tf.Tensor,
+        rows: tf.Tensor,
+        corrections: tf.Tensor,
+        labels: tf.Tensor,
+        ids: tf.Tensor,
+    ) -> tf.Tensor:
+        none = tf.zeros([], corrections.dtype)
+        hits = labels[:, None] == ids if remove else None
+        return reference.over_candidates(inputs, rows, corrections, none, none, hits)
+
+    backward = twice(program, formula)
 
     @tf.custom_gradient
     def op(
@@ -47,12 +61,11 @@ def _sampled(remove: bool) -> Callable[..., tf.Tensor]:
         labels: tf.Tensor,
         ids: tf.Tensor,
     ) -> tuple[tf.Tensor, Callable[..., Any]]:
-        loss, total = forward(inputs, rows, corrections, labels, ids)
+        args = (inputs, rows, corrections, labels, ids)
+        loss, total = forward(*args)
 
         def grad(dloss: tf.Tensor) -> tuple[Any, ...]:
-            dinputs, drows, dcorrections = backward(
-                inputs, rows, corrections, labels, ids, total, dloss
-            )
+            dinputs, drows, dcorrections = backward(args, (total,), (dloss,))
             return dinputs, drows, tf.cast(dcorrections, corrections.dtype), None, None
 
         return loss, grad
@@ -136,18 +149,24 @@ def in_batch_softmax(
 def _in_batch(temperature: float) -> Callable[..., tf.Tensor]:
     options = {"temperature": temperature}
     forward = jit_forward(accumulate(functools.partial(_batch_forward, **options), narrow=1))
-    backward = jit(accumulate(functools.partial(_batch_backward, **options), narrow=2))
+    program = jit(accumulate(functools.partial(_batch_backward, **options), narrow=2))
+
+    def formula(
+        queries: tf.Tensor, items: tf.Tensor, corrections: tf.Tensor, ids: tf.Tensor
+    ) -> tf.Tensor:
+        return reference.in_batch_softmax(queries, items, ids, -corrections, temperature)
+
+    backward = twice(program, formula)
 
     @tf.custom_gradient
     def op(
         queries: tf.Tensor, items: tf.Tensor, corrections: tf.Tensor, ids: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[..., Any]]:
-        loss, total = forward(queries, items, corrections, ids)
+        args = (queries, items, corrections, ids)
+        loss, total = forward(*args)
 
         def grad(dloss: tf.Tensor) -> tuple[Any, ...]:
-            dqueries, ditems, dcorrections = backward(
-                queries, items, corrections, ids, total, dloss
-            )
+            dqueries, ditems, dcorrections = backward(args, (total,), (dloss,))
             return dqueries, ditems, tf.cast(dcorrections, corrections.dtype), None
 
         return loss, grad

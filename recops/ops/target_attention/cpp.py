@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,8 @@ import tensorflow as tf
 
 from recops._core import native
 from recops._core.activations import ACTIVATIONS
+from recops._core.numerics import twice
+from recops.ops.target_attention import reference
 
 
 def target_attention(
@@ -26,6 +30,25 @@ def target_attention(
     narrow = query.dtype in (tf.float16, tf.bfloat16)
     options = (number, int(normalize), int(narrow), *(k.shape[1] for k in kernels))
 
+    shapes = [t.shape for t in (*kernels, *biases)]
+    ends = list(itertools.accumulate(shape.num_elements() for shape in shapes))
+
+    def formula(
+        query: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor, network: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        parts = [
+            tf.reshape(network[end - shape.num_elements() : end], shape)
+            for shape, end in zip(shapes, ends)
+        ]
+        half = len(parts) // 2
+        return reference.target_attention(
+            query, keys, parts[:half], parts[half:], mask, activation, normalize
+        )
+
+    backward = twice(
+        functools.partial(native.call, "TargetAttentionGrad", options=options), formula
+    )
+
     @tf.custom_gradient
     def op(
         query: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor, network: tf.Tensor
@@ -35,11 +58,7 @@ def target_attention(
         pooled, weights, kept = native.call("TargetAttention", *inputs, options=options)
 
         def grad(dpooled: tf.Tensor, dweights: tf.Tensor) -> tuple[Any, ...]:
-            dquery, dkeys, dnetwork = native.call(
-                "TargetAttentionGrad",
-                *(*inputs, weights, kept, dpooled, dweights),
-                options=options,
-            )
+            dquery, dkeys, dnetwork = backward(inputs, (weights, kept), (dpooled, dweights))
             return dquery, dkeys, None, dnetwork
 
         return (pooled, weights), grad

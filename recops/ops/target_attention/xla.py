@@ -21,7 +21,8 @@ import tensorflow as tf
 
 from recops._core import dispatch
 from recops._core.activations import ACTIVATIONS
-from recops._core.numerics import accumulate, jit, jit_forward
+from recops._core.numerics import accumulate, jit, jit_forward, twice
+from recops.ops.target_attention import reference
 from recops.ops.target_attention.unit import folded, weigh, without_padding
 
 _Tensors = list[tf.Tensor]
@@ -43,7 +44,13 @@ def target_attention(
 def _op(activation: str, normalize: bool) -> Callable[..., Any]:
     options: dict[str, Any] = {"activation": activation, "normalize": normalize}
     forward = jit_forward(accumulate(functools.partial(_forward, **options), narrow=2))
-    backward = jit(accumulate(functools.partial(_backward, **options)))
+    program = jit(accumulate(functools.partial(_backward, **options)))
+    backward = twice(
+        lambda query, keys, kernels, biases, mask, *rest: program(
+            query, keys, mask, kernels, *rest
+        ),
+        functools.partial(reference.target_attention, **options),
+    )
 
     @tf.custom_gradient
     def op(
@@ -53,10 +60,10 @@ def _op(activation: str, normalize: bool) -> Callable[..., Any]:
         pooled, weights, kept, *hidden = forward(query, keys, mask, kernels, biases)
 
         def grad(dpooled: tf.Tensor, dweights: tf.Tensor) -> tuple[Any, ...]:
-            dquery, dkeys, dkernels, dbiases = backward(
-                query, keys, mask, kernels, kept, hidden, dpooled, dweights
+            dquery, dkeys, *dnetwork = backward(
+                (query, keys, kernels, biases, mask), (kept, hidden), (dpooled, dweights)
             )
-            return (dquery, dkeys, None, *dkernels, *dbiases)
+            return (dquery, dkeys, None, *dnetwork)
 
         return (pooled, weights), grad
 
