@@ -24,7 +24,7 @@ PEERS_VENV := .venv-peers
 # FuxiCTR is of PyTorch, and takes any Python from 3.10.
 FUXICTR_VENV := .venv-fuxictr
 
-.PHONY: demo test test-tfkeras test-legacy matrix bench lifecycle sanitize lint install wheels peers gpu-export gpu-report gpu-run clean
+.PHONY: demo test test-tfkeras test-legacy matrix versions bench lifecycle sanitize lint install wheels peers gpu-export gpu-report gpu-run clean
 
 demo: install
 	$(BIN)/python examples/demo.py --out demo
@@ -47,6 +47,11 @@ test-legacy: $(LEGACY_VENV)/.installed
 matrix:
 	$(MAKE) test-tfkeras TESTS="$(MATRIX)"
 	$(MAKE) test-legacy TESTS="$(MATRIX)"
+
+# All tests on all of them, and the README's table of it.
+versions: export RECOPS_TESTED := bench/results/versions.jsonl
+versions: test test-tfkeras test-legacy
+	$(BIN)/python bench/versions.py
 
 bench: install
 	$(BIN)/python bench/run.py

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # A choice made by whoever runs the tests must not decide which backend they test.
@@ -13,6 +16,7 @@ import tensorflow as tf
 
 from recops._core.cases import Case
 from recops._core.compat import keras
+from tests.kept_run import keep
 from tests.needs import skip_what_cannot_run
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -31,6 +35,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     skip_what_cannot_run(item)
+
+
+_started = time.time()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    kept = os.environ.get("RECOPS_TESTED")
+    if kept:
+        keep(Path(kept), config.args, terminalreporter.stats, _started)
 
 
 @pytest.hookimpl(tryfirst=True)
