@@ -139,8 +139,13 @@ class _Work:
     def _proved(self, places: Sequence[Place]) -> list[Place]:
         """Those that alone make no difference."""
         proved = []
+        optimizer = self._model.optimizer if compat.is_compiled(self._model) else None
+        apart = None if optimizer is None else compiling.why_not_joined(optimizer)
         for place in places:
             try:
+                if apart and any(len(each.old) > 1 for each in place.replace().carried):
+                    self._rows[place.path] = Row(place.path, place.was, None, apart)
+                    continue
                 difference, holds = self._prover.difference([place])
             # Whatever a swap's layer raises where it is called, the stock one stays.
             except Exception as error:
