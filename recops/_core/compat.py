@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import os
 from typing import Any, NamedTuple, TypeVar
 
@@ -141,6 +142,21 @@ def constraint_of(optimizer: Any, variable: Any) -> Any:
     return variable.constraint
 
 
+def regularizer_of(layer: Any, weight: Any) -> Any:
+    """The regularizer that a weight of a layer was made with, or None.
+
+    Keras 2 does not keep it with the weight, but in the closure of the loss that it makes of it.
+    """
+    if KERAS_3:
+        return getattr(weight, "regularizer", None)
+    for part in layer._flatten_layers():
+        for loss in part._callable_losses:
+            made: Any = loss.args[0] if getattr(loss, "args", ()) else None
+            if getattr(made, "args", (None,))[0] is weight:
+                return inspect.getclosurevars(made.func).nonlocals.get("regularizer")
+    return None
+
+
 def variables_of(optimizer: Any) -> list[Any]:
     """The state of an optimizer, which is an attribute or a method."""
     found = optimizer.variables
@@ -229,6 +245,11 @@ def operation_like(operation: Any) -> Any:
     made = copy.copy(operation)
     made._inbound_nodes, made._outbound_nodes = [], []
     return made
+
+
+def not_zero(ids: Any) -> Any:
+    """The mask of ids of which 0 is padding; Keras 3 asks for it before there are values."""
+    return keras.ops.not_equal(ids, 0) if KERAS_3 else tf.not_equal(ids, 0)
 
 
 def is_plain_functional(model: Any) -> bool:

@@ -74,7 +74,9 @@ class Copy:
         self.clones: list[tuple[Any, Any]] = []
         self._replaced: list[Carried] = []
         self.model = self._layer(model)
-        if compat.graph_of(model) is None:
+        # Keras 3 asks a layer that tells its output's shape for nothing more; what such a one makes
+        # in its first call is not there before.
+        if compat.graph_of(model) is None or any(map(_lacks_weights, self.clones)):
             self.model(batch)
         self.carried = self._all_carried(model)
         self._swap_inside()
@@ -176,6 +178,11 @@ class Copy:
                     put = functools.partial(each.put, made)
                     compat.replace_layer(each.holder, each.twin, made, put)
         self.carried += self._replaced[before:]
+
+
+def _lacks_weights(pair: tuple[Any, Any]) -> bool:
+    old, new = pair
+    return len(old.weights) != len(new.weights)
 
 
 def _key(node: Any) -> int:

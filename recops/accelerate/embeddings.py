@@ -99,7 +99,7 @@ class FusedLookups(OpLayer):
     def compute_mask(self, inputs: Sequence[Any], mask: Any = None) -> Any:
         if not any(self.mask_zero):
             return None
-        return [tf.not_equal(x, 0) if zero else None for x, zero in zip(inputs, self.mask_zero)]
+        return [compat.not_zero(x) if zero else None for x, zero in zip(inputs, self.mask_zero)]
 
     def compute_output_shape(self, input_shape: Any) -> list[tuple[int | None, ...]]:
         return [(*tuple(shape), self.embedding_dim) for shape in input_shape]
@@ -143,7 +143,7 @@ def _bag(lookup: Node, mean: Node, ids: Any) -> Pattern:
             table.input_dim - 1,
             table.output_dim,
             mask_zero=table.mask_zero,
-            embeddings_regularizer=table.embeddings_regularizer,
+            embeddings_regularizer=_penalty(table),
             name=table.name,
             dtype=_policy(table),
         )
@@ -186,7 +186,7 @@ def _group(graph: Graph, tables: Sequence[Any]) -> Pattern:
             tables[0].output_dim,
             [place[id(node.layer)] for node in nodes],
             [bool(node.layer.mask_zero) for node in nodes],
-            tables[0].embeddings_regularizer,
+            _penalty(tables[0]),
             name=f"{tables[0].name}_and_{len(tables) - 1}_more",
             dtype=_policy(tables[0]),
         )
@@ -228,9 +228,17 @@ def _of_inputs(graph: Graph, node: Node) -> bool:
     )
 
 
+def _penalty(table: Any) -> Any:
+    """The regularizer of a table; one of rate 0, whose gradient would be of all rows, is none."""
+    penalty = keras.regularizers.get(table.embeddings_regularizer)
+    known = type(penalty).__name__ in _OF_ROWS
+    idle = known and not any(float(getattr(penalty, rate, 0)) for rate in ("l1", "l2"))
+    return None if idle else penalty
+
+
 def _kind(table: Any) -> str:
     """What tables share that can stand in one."""
-    penalty = keras.regularizers.get(table.embeddings_regularizer)
+    penalty = _penalty(table)
     if penalty is None or type(penalty).__name__ in _OF_ROWS:
         said = json.dumps(keras.regularizers.serialize(penalty), sort_keys=True, default=str)
     else:

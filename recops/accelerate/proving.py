@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from recops._core import compat
+from recops._core.compat import keras
 from recops.accelerate.copying import CannotCopy, Copy, Place
 
 FLOAT32 = 1e-5
@@ -19,6 +21,8 @@ _ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}
 # A gradient that is 0 but for rounding is judged by the others.
 _FLOOR = 1e-2
 _DROPPING = ("rate", "dropout", "recurrent_dropout", "dropout_rate", "stddev", "_dropout")
+# Rows that gradients are taken of, and of how many such parts of the batch.
+_PART, _PARTS = 64, 3
 # Tables that start near 0 hide every product of theirs.
 _SPREAD = 0.1
 
@@ -58,16 +62,19 @@ class Prover:
         self._value = spread(model)
         self._training = True
         self._stock_copy = self._loaded(Copy(model, batch=batch))
-        outputs = tf.nest.flatten(self._stock_copy.model(batch, training=False))
-        random = np.random.default_rng(1)
-        self._weights = [random.standard_normal(tuple(out.shape)) for out in outputs]
-        self.stock = self.observe(self._stock_copy)
+        self._parts = _parts(batch)
+        self._stock: dict[int, Observed] = {}
+        self._wide: dict[int, Observed | None] = {}
         again = self.observe(self._stock_copy)
-        if _furthest(self.stock.gradients, again.gradients, _FLOOR) > FLOAT32:
+        if _furthest(self._observed_stock(0).gradients, again.gradients, _FLOOR) > FLOAT32:
             # Something is drawn that cannot be switched off: without training there is none.
             self._training = False
-            self.stock = self.observe(self._stock_copy)
-        self._wide: Observed | None = None
+            self._stock.clear()
+
+    def _observed_stock(self, part: int) -> Observed:
+        if part not in self._stock:
+            self._stock[part] = self.observe(self._stock_copy, part)
+        return self._stock[part]
 
     def check_copying(self) -> float:
         """How far a copy without swaps is from the model itself, with its own weights."""
@@ -85,28 +92,42 @@ class Prover:
         return copy
 
     def difference(self, places: Sequence[Place]) -> tuple[float, bool]:
-        """The largest difference that swaps make, and whether it is within the tolerance."""
-        seen = self.observe(self._loaded(Copy(self._model, places, batch=self._batch)))
-        value = _furthest(self.stock.values, seen.values, 0.0)
-        gradient = _furthest(self.stock.gradients, seen.gradients, _FLOOR)
+        """The largest difference that swaps make, and whether it is within the tolerance.
+
+        Where rounding puts a number on the other side of a kink, one gradient differs by more than
+        rounding: what does not hold on the first part of the batch may do so on the others.
+        """
+        copy = self._loaded(Copy(self._model, places, batch=self._batch))
+        worst, holds = self._compared(copy, 0)
+        if holds or len(self._parts) == 1:
+            return worst, holds
+        others = [self._compared(copy, part) for part in range(1, len(self._parts))]
+        if all(holds for _, holds in others):
+            return max(difference for difference, _ in others), True
+        return worst, False
+
+    def _compared(self, copy: Copy, part: int) -> tuple[float, bool]:
+        stock, seen = self._observed_stock(part), self.observe(copy, part)
+        value = _furthest(stock.values, seen.values, 0.0)
+        gradient = _furthest(stock.gradients, seen.gradients, _FLOOR)
         worst = max(value, gradient)
         if self._tolerance is not None:
             return worst, worst <= self._tolerance
         if worst <= FLOAT32 and not self._is_16_bit():
             return worst, True
-        return worst, self._as_close_as_stock(seen)
+        return worst, self._as_close_as_stock(seen, part)
 
-    def _as_close_as_stock(self, seen: Observed) -> bool:
+    def _as_close_as_stock(self, seen: Observed, part: int) -> bool:
         """The rule of errors against a wider computation."""
         if not all(np.isfinite(a).all() for a in (*seen.values, *seen.gradients)):
             return False
-        wide = self._observed_wide()
+        wide = self._observed_wide(part)
         if wide is None:
             return False
         rounding = _ROUNDING["float32"]
         for kind in ("value", "gradient"):
             floor = _FLOOR if kind == "gradient" else 0.0
-            of = [getattr(each, f"{kind}s") for each in (wide, self.stock, seen)]
+            of = [getattr(each, f"{kind}s") for each in (wide, self._observed_stock(part), seen)]
             scale = floor * _largest(of[0])
             for exact, stock, new in zip(*of):
                 allowed = _FACTOR[kind] * _difference(exact, stock, scale) + 2 * rounding
@@ -114,37 +135,42 @@ class Prover:
                     return False
         return True
 
-    def _observed_wide(self) -> Observed | None:
-        if self._wide is None:
+    def _observed_wide(self, part: int) -> Observed | None:
+        if part not in self._wide:
+            self._wide[part] = None
             dtype = "float32" if self._is_16_bit() else "float64"
-            try:
-                copy = Copy(self._model, dtype=dtype, batch=self._batch)
-                self._wide = self.observe(self._loaded(copy))
             # A layer may be written for one dtype; then nothing wider judges.
-            except (CannotCopy, ValueError, TypeError, tf.errors.OpError):
-                return None
-        return self._wide
+            unfit = (CannotCopy, ValueError, TypeError, tf.errors.OpError)
+            # Layers that layers make for themselves follow the global policy.
+            with contextlib.suppress(*unfit), _policy(dtype):
+                copy = Copy(self._model, dtype=dtype, batch=self._batch)
+                self._wide[part] = self.observe(self._loaded(copy), part)
+        return self._wide[part]
 
     def _is_16_bit(self) -> bool:
         layers = self._model._flatten_layers()
         return any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
 
-    def observe(self, copy: Copy) -> Observed:
-        """What a copy with its weights loaded computes."""
+    def observe(self, copy: Copy, part: int = 0) -> Observed:
+        """What a copy with its weights loaded computes: outputs of all rows, gradients of a part.
+
+        Gradients are sums over rows, and those of many rows round more than their tolerance.
+        """
         model = copy.model
         outputs = tf.nest.flatten(model(self._batch, training=False))
-        inputs = tf.nest.flatten(self._batch)
+        batch = self._parts[part]
+        inputs = tf.nest.flatten(batch)
         watched = [x for x in inputs if x.dtype.is_floating]
         weights = list(model.trainable_weights)
         with tf.GradientTape() as tape:
             for each in watched:
                 tape.watch(each)
-            found = tf.nest.flatten(model(self._batch, training=self._training))
+            found = tf.nest.flatten(model(batch, training=self._training))
             losses = tf.add_n([tf.cast(x, tf.float64) for x in [*model.losses, 0.0]])
             scalar = losses + tf.add_n(
                 [
-                    tf.reduce_sum(tf.cast(out, tf.float64) * weight)
-                    for out, weight in zip(found, self._weights)
+                    tf.reduce_sum(tf.cast(out, tf.float64) * _drawn(out, place))
+                    for place, out in enumerate(found)
                     if out.dtype.is_floating
                 ]
             )
@@ -156,6 +182,31 @@ class Prover:
         return Observed(
             values, [*_of_stock(self._stock_copy, copy, of_weights), *of_inputs], sparse
         )
+
+
+def _parts(batch: Any) -> list[Any]:
+    """Some rows of a batch, spread over all of it, a few times; itself where it is small."""
+    rows = int(tf.nest.flatten(batch)[0].shape[0])
+    if rows <= _PART:
+        return [batch]
+    step = rows // _PART
+    starts = range(min(_PARTS, step))
+    return [tf.nest.map_structure(lambda x, s=s: x[s::step][:_PART], batch) for s in starts]
+
+
+def _drawn(out: tf.Tensor, place: int) -> np.ndarray:
+    """What an output is weighed with in the scalar that gradients are taken of."""
+    return np.random.default_rng([1, place]).standard_normal(tuple(out.shape))
+
+
+@contextlib.contextmanager
+def _policy(dtype: str) -> Iterator[None]:
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
 
 
 def _of_stock(stock: Copy, copy: Copy, gradients: dict[int, Any]) -> Iterator[np.ndarray]:

@@ -152,21 +152,25 @@ class TargetAttention(OpLayer):
         if mask is None:
             mask = tf.ones(tf.shape(keys)[:2], tf.bool)
         mask = checks.mask("TargetAttention", "mask", mask, checks.sizes(keys, 0, 1))
-        kernels, biases = ([compat.as_tensor(w) for w in ws] for ws in (self.kernels, self.biases))
         keys = without_padding(keys, mask)
+        scores = self.scores(query, keys, mask, training)
+        return accumulate(weigh)(scores, keys, mask, normalize=self.weight_normalization)
+
+    def scores(self, query: Any, keys: Any, counted: Any, training: Any) -> tf.Tensor:
+        """The unit's scores [B, T], layer by layer; Dice's statistics are of what is counted."""
+        kernels, biases = ([compat.as_tensor(w) for w in ws] for ws in (self.kernels, self.biases))
         own, of_query, _ = folded(query, kernels[0])
         x = tf.matmul(keys, own) + tf.matmul(query, of_query)[:, None]
         for i, activation in enumerate(self.activations):
             x = tf.nn.bias_add(x, biases[i])
             if isinstance(activation, Dice):
-                x = activation(x, training=training, mask=mask)
+                x = activation(x, training=training, mask=counted)
             else:
                 x = activation(x)
             x = tf.tensordot(x, kernels[i + 1], 1)
         if not self.weight_normalization:
             x = tf.nn.bias_add(x, biases[-1])
-        scores = tf.squeeze(x, axis=2)  # [B, T]
-        return accumulate(weigh)(scores, keys, mask, normalize=self.weight_normalization)
+        return tf.squeeze(x, axis=2)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
         return None
