@@ -50,7 +50,10 @@ def optimizer_like(old: Any, *, lazy: bool, tables: int) -> Chosen:
         except (ValueError, TypeError) as error:
             return Chosen(_same(old), Row("optimizer", was, None, str(error)))
         now = f"recops.optimizers.{lazily.__name__}"
-        return Chosen(made, Row("optimizer", was, now, f"{reason} ({tables} tables)"))
+        return Chosen(
+            made,
+            Row("optimizer", was, now, f"{reason} ({tables} table{'s' if tables > 1 else ''})"),
+        )
     return Chosen(_same(old), Row("optimizer", was, None, reason))
 
 
