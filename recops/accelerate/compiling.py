@@ -15,6 +15,8 @@ from recops.accelerate.report import Row
 from recops.optimizers import LazyAdagrad, LazyAdam, LazyFTRL
 
 MODES = ("lazy", "keep")
+# Optimizers of Keras whose step of a number depends on the other numbers of its weight.
+_BY_WEIGHT = ("Lamb", "Adafactor", "Muon")
 _STAYS = {
     LazyAdam: "rows that are not in a batch stay where they are, and their moments with them",
     LazyAdagrad: "the same steps, of the rows in a batch alone",
@@ -48,7 +50,10 @@ def optimizer_like(old: Any, *, lazy: bool, tables: int) -> Chosen:
         except (ValueError, TypeError) as error:
             return Chosen(_same(old), Row("optimizer", was, None, str(error)))
         now = f"recops.optimizers.{lazily.__name__}"
-        return Chosen(made, Row("optimizer", was, now, f"{reason} ({tables} tables)"))
+        return Chosen(
+            made,
+            Row("optimizer", was, now, f"{reason} ({tables} table{'s' if tables > 1 else ''})"),
+        )
     return Chosen(_same(old), Row("optimizer", was, None, reason))
 
 
@@ -67,6 +72,16 @@ def _why_not_lazy(old: Any, tables: int) -> str | None:
         return "its weight decay moves every row in each step"
     if getattr(old, "l2_shrinkage_regularization_strength", 0):
         return "its l2 shrinkage has no row-sparse form"
+    return None
+
+
+def why_not_joined(optimizer: Any) -> str | None:
+    """Why weights that an optimizer moves may not become one weight, or None."""
+    inner = _inner(optimizer)
+    if getattr(inner, "clipnorm", None) is not None:
+        return "clipnorm clips the gradient of each weight by itself, and it joins several in one"
+    if type(inner).__name__ in _BY_WEIGHT:
+        return f"a step of {type(inner).__name__} is of a whole weight, and it joins several in one"
     return None
 
 

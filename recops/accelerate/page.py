@@ -51,7 +51,7 @@ def _pairs(report: Report) -> Iterator[tuple[str, float, float]]:
     for row in report.rows:
         if row.ms_before is not None and row.ms_after is not None:
             kept = "" if row.now is not None else " (kept)"
-            yield f"step, by {row.layer}{kept}", row.ms_before, row.ms_after
+            yield f"without, with {row.layer}{kept}", row.ms_before, row.ms_after
 
 
 def _bars(report: Report) -> str:

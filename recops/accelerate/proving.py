@@ -62,7 +62,7 @@ class Prover:
         self._value = spread(model)
         self._training = True
         self._stock_copy = self._loaded(Copy(model, batch=batch))
-        self._parts = _parts(batch)
+        self._parts = _parts(model, batch)
         self._stock: dict[int, Observed] = {}
         self._wide: dict[int, Observed | None] = {}
         again = self.observe(self._loaded(self._stock_copy))
@@ -185,10 +185,17 @@ class Prover:
         )
 
 
-def _parts(batch: Any) -> list[Any]:
-    """Some rows of a batch, spread over all of it, a few times; itself where it is small."""
-    rows = int(tf.nest.flatten(batch)[0].shape[0])
-    if rows <= _PART:
+def _parts(model: Any, batch: Any) -> list[Any]:
+    """Some rows of a batch, spread over all of it, a few times; itself where it is small.
+
+    It is not cut where a model takes so many rows and no others, or inputs have not the same.
+    """
+    (rows, *others) = {int(each.shape[0]) for each in tf.nest.flatten(batch)}
+    graph = compat.graph_of(model)
+    fixed = graph is not None and any(
+        spec.shape[0] is not None for spec in tf.nest.flatten(compat.ends_of(model)[0])
+    )
+    if rows <= _PART or others or fixed:
         return [batch]
     step = rows // _PART
     starts = range(min(_PARTS, step))

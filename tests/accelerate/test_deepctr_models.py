@@ -70,6 +70,21 @@ def classes(model: Any) -> dict[str, Any]:
     return {name: kind for name, kind in found.items() if kind.__module__.startswith("deepctr")}
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "why"),
+    [
+        (lambda: keras.optimizers.Adam(clipnorm=1.0), "clipnorm clips the gradient of each"),
+        (lambda: keras.optimizers.Adafactor(), "a step of Adafactor is of a whole weight"),
+    ],
+)
+def test_weights_stay_apart_for_an_optimizer_of_whole_weights(optimizer: Any, why: str) -> None:
+    model = MODELS["FiBiNET all"].build()
+    model.compile(optimizer(), "binary_crossentropy")
+    _, report = recops.accelerate(model, measure=False, optimizer="keep")
+    assert {row.was for row in report.swapped} == {"BilinearInteraction", "SENETLayer"}
+    assert sum(why in row.reason for row in report.rows) == 2
+
+
 def test_what_stays_is_reported_with_its_reason() -> None:
     _, _, report = trained("FiBiNET")
     reasons = {row.was: row.reason for row in report.rows if row.now is None}

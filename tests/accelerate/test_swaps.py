@@ -223,3 +223,11 @@ def test_a_table_that_others_read_is_no_bag() -> None:
     stock = keras.Model(ids, [L.GlobalAveragePooling1D()(x), x])
     _, report = recops.accelerate(stock, measure=False)
     assert not report.rows
+
+
+def test_a_model_of_a_fixed_number_of_rows() -> None:
+    x = keras.Input(batch_shape=(200, 6, 4))
+    stock = keras.Model(x, L.Dense(1)(L.GRU(3, name="gru")(x)))
+    fast, report = recops.accelerate(stock, measure=False)
+    assert now(report) == {"gru": "recops.layers.GRU"}
+    assert fast.input_shape == (200, 6, 4)
