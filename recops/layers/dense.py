@@ -52,10 +52,10 @@ class Dense(keras.layers.Dense):
             dispatch.check_name(backend, f"{type(self).__name__}: backend")
         self.backend = backend
 
-    def call(self, inputs: Any, *args: Any, **kwargs: Any) -> tf.Tensor:
+    def call(self, inputs: Any) -> tf.Tensor:
         narrow = tf.as_dtype(self.compute_dtype) in HALF
         if _altered(self) or not (narrow or len(inputs.shape) > 2):
-            return super().call(inputs, *args, **kwargs)
+            return super().call(inputs)
         x, kernel = tf.cast(inputs, self.compute_dtype), compat.as_tensor(self.kernel)
         bias = compat.as_tensor(self.bias) if self.use_bias else None
         known = fused(self.activation)
