@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -240,6 +241,34 @@ def test_bench_fails_on_a_wrong_row(status, code, tmp_path, monkeypatch, capsys)
     said = capsys.readouterr()
     assert "fm_interaction" in said.out
     assert said.err.startswith("[1/")
+
+
+def test_bench_compares_with_rows_it_kept(tmp_path, monkeypatch, capsys):
+    stock = dataclasses.replace(_row("ok"), provider="stock.gathers", median_ms=4.0)
+    monkeypatch.setattr(op_bench, "run", lambda *_: iter([_row("ok"), stock]))
+    assert code_of("bench fm_interaction --cases smoke --out kept.jsonl") == 0
+    assert code_of("bench fm_interaction --cases smoke --compare kept.jsonl") == 0
+    slow = dataclasses.replace(_row("ok"), median_ms=2.0, case="criteo_b256")
+    kept = [dataclasses.replace(r, case="criteo_b256") for r in (_row("ok"), stock)]
+    (tmp_path / "kept.jsonl").write_text("".join(json.dumps(r.to_dict()) + "\n" for r in kept))
+    monkeypatch.setattr(op_bench, "run", lambda *_: iter([slow, kept[1]]))
+    assert code_of("bench fm_interaction --cases smoke --compare kept.jsonl") == 1
+    assert "4.00x the best stock form before, 2.00x now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read (No such file"),
+        ("{}\n", "is not a file of"),
+        ("x", "is not a file of"),
+    ],
+)
+def test_bench_names_a_file_that_it_cannot_compare_with(content, said, tmp_path, capsys):
+    if content is not None:
+        (tmp_path / "kept.jsonl").write_text(content)
+    assert code_of("bench fm_interaction --cases smoke --compare kept.jsonl") == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_bench_that_is_stopped_writes_nothing(tmp_path, monkeypatch, capsys):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import time
 
 import numpy as np
@@ -12,6 +14,8 @@ import tensorflow as tf
 from recops import profiling
 from recops._core.cases import Case, tagged
 from recops.profiling import op_bench
+from recops.profiling.comparison import slower
+from recops.profiling.judge import judge
 
 
 def test_rounds_are_interleaved() -> None:
@@ -74,6 +78,66 @@ def test_a_wrong_provider_is_reported_and_not_timed(monkeypatch: pytest.MonkeyPa
     assert rows["broken", "forward"].median_ms is None
     assert rows["xla", "forward"].status == "ok"
     assert "wrong: error" in op_bench.summary(list(rows.values()))
+
+
+_TRUTH = [np.array([1.0, 2.0]), np.array([[3.0], [4.0]])]
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        (_TRUTH, "ok"),
+        ([_TRUTH[0], np.array([[np.nan], [4.0]])], "wrong: error inf"),
+        ([_TRUTH[0], np.array([[np.inf], [4.0]])], "wrong: error inf"),
+        ([_TRUTH[0]], "wrong: 1 results, expected 2"),
+        ([_TRUTH[0], None], "wrong: result 1 is missing"),
+        ([_TRUTH[0], np.array([[3.0, 3.0], [4.0, 4.0]])], r"result 1 has shape \(2, 2\)"),
+        ([_TRUTH[0], np.array([[3.0], [4.1]])], "wrong: error 2.5e-02"),
+    ],
+)
+def test_the_judge_sees_each_result(results, said) -> None:
+    assert re.search(said, judge(results, _TRUTH, "float32")[1])
+
+
+def test_the_judge_takes_what_shall_not_be_finite() -> None:
+    truth = [np.array([1.0, np.inf, -2.0])]
+    assert judge(truth, truth, "float32") == (0.0, "ok")
+    assert judge([np.zeros(3)], truth, "float32")[1] == "wrong: error inf"
+
+
+def _timed(provider: str, milliseconds: float) -> dict[str, object]:
+    keys = {"op": "cin", "case": "small", "mode": "forward", "dtype": "float32"}
+    return {**keys, "provider": provider, "median_ms": milliseconds}
+
+
+def test_slower_is_what_fell_behind_its_stock_form_twice() -> None:
+    kept = [_timed("stock.a", 8.0), _timed("stock.b", 9.0), _timed("xla", 4.0), _timed("cpp", 2.0)]
+    # A machine half as fast, on which `xla` is level, `cpp` has lost a third; then once more.
+    now = [_timed("stock.a", 16.0), _timed("xla", 8.0), _timed("cpp", 6.0)]
+    asked = []
+
+    def again(op, case):
+        asked.append((op, case))
+        return found
+
+    found = [_timed("stock.a", 16.0), _timed("xla", 9.0), _timed("cpp", 6.5)]
+    (fallen,) = slower(now, kept, again)
+    assert (fallen.key[4], fallen.before, round(fallen.now, 2)) == ("cpp", 4.0, 2.67)
+    assert "cin small forward float32 cpp: 4.00x the best stock form before, 2.67x" in str(fallen)
+    assert asked == [("cin", "small")]
+    found = [_timed("stock.a", 16.0), _timed("xla", 9.0), _timed("cpp", 4.1)]
+    assert slower(now, kept, again) == []
+    assert slower(kept, kept, again) == []
+
+
+def test_a_wide_spread_is_said() -> None:
+    case = op_bench.cases("test", ["pairwise_inner"])[0]
+    row = next(op_bench.run(case, seconds=0.0))
+    quiet = dataclasses.replace(row, median_ms=10.0, p20_ms=9.5, p80_ms=10.5)
+    assert "!" not in op_bench.summary([quiet])
+    wide = op_bench.summary([dataclasses.replace(quiet, p80_ms=13.0)])
+    assert "9.50-13.00 !" in wide
+    assert "over 30% of the median" in wide
 
 
 def test_a_table_counts_by_the_rows_that_are_read() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-_HALF = (tf.float16, tf.bfloat16)
+HALF = (tf.float16, tf.bfloat16)
 
 
 def jit(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,7 +45,7 @@ def accumulate(fn: Callable[..., Any], narrow: int | None = None) -> Callable[..
     @functools.wraps(fn)
     def wide(*args: Any, **options: Any) -> Any:
         dtype = next(a.dtype for a in tf.nest.flatten(args) if _is_float(a))
-        if dtype not in _HALF:
+        if dtype not in HALF:
             return fn(*args, **options)
         args = tf.nest.map_structure(lambda a: tf.cast(a, tf.float32) if _is_float(a) else a, args)
         results = fn(*args, **options)
@@ -59,7 +59,7 @@ def accumulate(fn: Callable[..., Any], narrow: int | None = None) -> Callable[..
 
 def widened(*tensors: tf.Tensor) -> list[tf.Tensor]:
     """Tensors of at least 32 bits, for a path that chooses itself what it keeps in 16."""
-    return [tf.cast(t, tf.float32) if t.dtype in _HALF else t for t in tensors]
+    return [tf.cast(t, tf.float32) if t.dtype in HALF else t for t in tensors]
 
 
 def _is_float(value: Any) -> bool:

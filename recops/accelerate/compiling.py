@@ -39,6 +39,10 @@ def optimizer_like(old: Any, *, lazy: bool, tables: int) -> Chosen:
       lazy: whether the row-sparse form is wanted.
       tables: how many weights have gradients of rows.
     """
+    inner = _inner(old)
+    if inner is not old and lazy:
+        chosen = optimizer_like(inner, lazy=lazy, tables=tables)
+        return Chosen(_around(old, chosen.optimizer), chosen.row)
     lazily = _lazy_form(old) if lazy else None
     if lazily is None:
         return Chosen(_same(old), None)
@@ -88,6 +92,13 @@ def why_not_joined(optimizer: Any) -> str | None:
 def _same(old: Any) -> Any:
     """A new optimizer of the same class and options."""
     return type(old).from_config(_config(old))
+
+
+def _around(old: Any, inner: Any) -> Any:
+    """A new `LossScaleOptimizer` of another's options."""
+    config = old.get_config()
+    options = ("initial_scale", "dynamic_growth_steps", "dynamic")
+    return type(old)(inner, **{name: config[name] for name in options if name in config})
 
 
 def _config(old: Any) -> dict[str, Any]:

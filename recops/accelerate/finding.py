@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
@@ -157,9 +158,13 @@ def refused(place: Place) -> str | None:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of what an error says."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+    """What an error says first, without what Keras puts before it."""
+    text = re.sub(r"\x1b\[\d+m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # TensorFlow puts a trace of its own in between.
+    raised = [line for line in lines if re.match(r"\w+Error: ", line)]
+    said = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return raised[-1] if raised else ": ".join([type(error).__name__, *said[:1]])
 
 
 def shapes_inside(stock: Copy, batch: Any) -> dict[int, Any]:

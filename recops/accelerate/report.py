@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from recops.accelerate.page import body, page
+
 
 @dataclass(frozen=True)
 class Row:
@@ -89,14 +91,22 @@ class Report:
 
     def to_html(self) -> str:
         """A page of its own: the table, and bars of the times before and after."""
-        from recops.accelerate.page import page
-
         return page(self)
 
     def _repr_html_(self) -> str:
-        from recops.accelerate.page import body
-
         return body(self)
+
+    def timed(self) -> list[str]:
+        """The times of the whole in sentences."""
+        found = (
+            ("train step", self.ms_before, self.ms_after, self.speed_up),
+            ("inference", self.forward_ms_before, self.forward_ms_after, self.forward_speed_up),
+        )
+        return [
+            f"{what}: {before:.1f} ms before, {after:.1f} ms now ({speed_up:.2f}x)"
+            for what, before, after, speed_up in found
+            if before is not None and after is not None and speed_up is not None
+        ]
 
     def __str__(self) -> str:
         cells = [
@@ -112,7 +122,7 @@ class Report:
         lines = _table([["layer", "was", "now", "difference", "reason"], *cells])
         if not self.rows:
             lines = ["no layer of this model has a swap"]
-        return "\n".join([*lines, *timed(self)])
+        return "\n".join([*lines, *self.timed()])
 
     __repr__ = __str__
 
@@ -120,24 +130,6 @@ class Report:
 def ratio(before: float | None, after: float | None) -> float | None:
     """How many times as fast, where both are known."""
     return before / after if before is not None and after else None
-
-
-def timed(report: Report) -> list[str]:
-    """The times of the whole in sentences."""
-    found = (
-        ("train step", report.ms_before, report.ms_after, report.speed_up),
-        (
-            "inference",
-            report.forward_ms_before,
-            report.forward_ms_after,
-            report.forward_speed_up,
-        ),
-    )
-    return [
-        f"{what}: {before:.1f} ms before, {after:.1f} ms now ({speed_up:.2f}x)"
-        for what, before, after, speed_up in found
-        if before is not None and after is not None and speed_up is not None
-    ]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from recops.cli.messages import OK, WRONG
 from recops.cli.parser import Commands, command, positive
@@ -26,11 +27,18 @@ def add(commands: Commands) -> None:
     )
     bench.add_argument("--seconds", type=positive, default=3.0, help="a case and mode (3)")
     bench.add_argument("--out", type=Path, metavar="FILE.jsonl", help="one JSON row a line")
+    bench.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="rows of an earlier --out: what fell behind its stock forms since is named, and is 1",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from recops.profiling import op_bench
+    from recops.profiling import comparison, op_bench
 
+    kept = [] if arguments.compare is None else _rows(arguments.compare)
     cases = op_bench.cases(arguments.cases, arguments.ops)
     rows = []
     with _whole_file(arguments.out) as write:
@@ -40,7 +48,31 @@ def run(arguments: argparse.Namespace) -> int:
                 rows.append(row)
                 write(json.dumps(row.to_dict()) + "\n")
     print(op_bench.summary(rows))
-    return OK if all(row.status == "ok" for row in rows) else WRONG
+
+    def again(op: str, name: str) -> list[dict[str, Any]]:
+        (case,) = (c for c in cases if (c.op, c.name) == (op, name))
+        print(f"again: {op} {name}", file=sys.stderr, flush=True)
+        found = op_bench.run(case, arguments.dtype, arguments.seconds)
+        return [row.to_dict() for row in found]
+
+    slower = comparison.slower([row.to_dict() for row in rows], kept, again)
+    for line in slower:
+        print(line)
+    return OK if not slower and all(row.status == "ok" for row in rows) else WRONG
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that `--out` wrote."""
+    from recops.profiling import comparison
+
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        comparison.speed_ups(rows)
+    except OSError as error:
+        raise OSError(f"bench: --compare {path} cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"bench: --compare {path} is not a file of `recops bench --out`") from None
+    return rows
 
 
 @contextlib.contextmanager

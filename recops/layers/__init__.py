@@ -6,6 +6,7 @@ from recops.layers.bilinear import BilinearInteraction, OuterProduct
 from recops.layers.bilstm import BiLSTM
 from recops.layers.cin import CIN
 from recops.layers.cross import Cross
+from recops.layers.dense import Dense
 from recops.layers.dynamic_gru import DynamicGRU
 from recops.layers.embedding import EmbeddingBag, FusedEmbedding
 from recops.layers.interacting import InteractingLayer, NumberEmbedding
@@ -41,6 +42,7 @@ __all__ = [
     "BiasEncoding",
     "BilinearInteraction",
     "Cross",
+    "Dense",
     "Dice",
     "DynamicGRU",
     "EmbeddingBag",

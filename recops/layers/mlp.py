@@ -10,6 +10,7 @@ import tensorflow as tf
 from recops._core import compat
 from recops._core.compat import keras
 from recops.layers.base import OpLayer, build_child, positive, varied
+from recops.layers.dense import Dense, fused
 from recops.layers.dropout import Dropout
 
 
@@ -111,7 +112,7 @@ class MLP(OpLayer):
       residual: add the input of a layer to its output where both have one width.
       kernel_initializer: as in `keras.layers.Dense`; each layer draws its own numbers.
       seed: of kernels and dropout.
-      backend: taken as in every layer; matrix products are TensorFlow's.
+      backend: which backend runs the products in 16 bit, see `recops.layers.Dense`.
 
     Defaults: activation="relu", dropout=0.0, use_bn=False, l2=0.0, use_bias=True, residual=False,
     kernel_initializer="glorot_uniform".
@@ -164,7 +165,7 @@ class MLP(OpLayer):
         ]
         self.activations = [
             activation_layer(activation, name=f"activation_{i}", dtype=dtype)
-            for i in range(len(self.dense))
+            for i in range(0 if self._fused() else len(self.dense))
         ]
         self.dropouts = [
             Dropout(rate, seed=None if seed is None else seed + i, name=f"dropout_{i}", dtype=dtype)
@@ -177,14 +178,21 @@ class MLP(OpLayer):
             initializer = type(initializer).from_config(
                 {**initializer.get_config(), "seed": self.seed}
             )
-        return keras.layers.Dense(
+        return Dense(
             units,
+            self.activation if self._fused() else None,
             use_bias=self.use_bias,
             kernel_initializer=varied(initializer, i),
             kernel_regularizer=keras.regularizers.L2(self.l2) if self.l2 else None,
+            backend=self.backend,
             name=f"dense_{i}",
             dtype=self.dtype_policy,
         )
+
+    def _fused(self) -> bool:
+        """Whether nothing stands between a product and its activation."""
+        layers = isinstance(self.activation, str) and self.activation in _LAYER_ACTIVATIONS
+        return not self.use_bn and not layers and fused(self.activation) is not None
 
     def build(self, input_shape: Any) -> None:
         *batch, width = tuple(input_shape)
@@ -202,10 +210,9 @@ class MLP(OpLayer):
             y = dense(x)
             if self.use_bn:
                 y = self.normalizations[i](y, training=training, mask=mask)
-            if isinstance(self.activations[i], Dice):
-                y = self.activations[i](y, training=training, mask=mask)
-            else:
-                y = self.activations[i](y)
+            for activation in self.activations[i : i + 1]:
+                statistics = {"training": training, "mask": mask}
+                y = activation(y, **statistics if isinstance(activation, Dice) else {})
             y = self.dropouts[i](y, training=training)
             x = x + y if self.residual and x.shape[-1] == y.shape[-1] else y
         return x

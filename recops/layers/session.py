@@ -11,6 +11,7 @@ from recops._core import checks, compat
 from recops._core.compat import keras
 from recops._core.numerics import accumulate
 from recops.layers.base import OpLayer, build_child, positive, side_by_side, static_shape, varied
+from recops.layers.dense import Dense
 from recops.layers.dropout import Dropout
 
 POSITIONS = ("bias", None)
@@ -191,15 +192,20 @@ class SessionExtractor(OpLayer):
             name="output_kernel", shape=(dim, dim), initializer=self._glorot(8)
         )
         wide = self.intermediate_dim or 4 * dim
-        self.intermediate = keras.layers.Dense(
+        self.intermediate = Dense(
             wide,
             "relu",
             kernel_initializer=self._glorot(9),
+            backend=self.backend,
             name="intermediate",
             dtype=self.dtype_policy,
         )
-        self.narrowed = keras.layers.Dense(
-            dim, kernel_initializer=self._glorot(10), name="narrowed", dtype=self.dtype_policy
+        self.narrowed = Dense(
+            dim,
+            kernel_initializer=self._glorot(10),
+            backend=self.backend,
+            name="narrowed",
+            dtype=self.dtype_policy,
         )
         if self.use_positional:
             build_child(self.positions, input_shape)

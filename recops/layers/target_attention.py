@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from recops import ops
 from recops._core import checks, compat
+from recops._core.activations import ACTIVATIONS
 from recops._core.compat import keras
 from recops._core.numerics import accumulate
 from recops.layers.base import OpLayer, build_child, kept, positive, varied
 from recops.layers.mlp import Dice, activation_layer
-from recops.ops.target_attention.activations import ACTIVATIONS
 from recops.ops.target_attention.unit import folded, weigh, without_padding
 
 

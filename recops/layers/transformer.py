@@ -12,6 +12,7 @@ from recops._core import checks, compat
 from recops._core.compat import keras
 from recops.layers.attention import MultiHeadAttention, ShapedLayer, kept_inputs, mask_of
 from recops.layers.base import OpLayer, build_child, positive, varied
+from recops.layers.dense import Dense
 from recops.layers.dropout import Dropout
 
 _SCALED = ("tokens", "positions")
@@ -187,10 +188,11 @@ class _Block(ShapedLayer):
         return layer
 
     def _dense(self, units: int, index: int, name: str, activation: Any = None) -> Any:
-        return keras.layers.Dense(
+        return Dense(
             units,
             activation,
             kernel_initializer=self._initializer(index),
+            backend=self.backend,
             name=name,
             dtype=self.dtype_policy,
         )

@@ -8,7 +8,7 @@ from typing import Any
 from recops._core import checks
 from recops._core.compat import keras
 from recops.features import Feature
-from recops.layers import InnerProduct, OuterProduct
+from recops.layers import Dense, InnerProduct, OuterProduct
 from recops.layers.dropout import Dropout
 from recops.layers.mlp import activation_layer, dropout_rates
 from recops.models._parts import Parts, l2
@@ -85,11 +85,12 @@ def PNN(
     embeddings = parts.embeddings()  # [B, F, D]
 
     def weighed(x: Any, use_bias: bool, name: str) -> Any:
-        return keras.layers.Dense(
+        return Dense(
             hidden_units[0],
             use_bias=use_bias,
             kernel_initializer=parts.glorot(),
             kernel_regularizer=l2(l2_hidden),
+            backend=backend,
             name=name,
         )(x)
 

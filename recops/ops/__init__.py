@@ -5,6 +5,7 @@ from recops.ops.attentional_pooling.api import attentional_pooling
 from recops.ops.bilinear.api import bilinear_interaction
 from recops.ops.cin.api import cin, compressed_interaction
 from recops.ops.cross.api import cross_network
+from recops.ops.dense.api import dense
 from recops.ops.dynamic_gru.api import dynamic_gru
 from recops.ops.embedding.api import embedding_bag, embedding_lookup
 from recops.ops.outer_product.api import outer_product
@@ -27,6 +28,7 @@ __all__ = [
     "cin",
     "compressed_interaction",
     "cross_network",
+    "dense",
     "dynamic_gru",
     "embedding_bag",
     "embedding_lookup",

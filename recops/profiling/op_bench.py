@@ -16,11 +16,12 @@ from recops import ops
 from recops._core import compat, dispatch
 from recops._core.cases import Case, differentiated, select
 from recops.profiling import stopwatch
+from recops.profiling.judge import judge
 from recops.version import __version__
 
-# Largest error relative to the largest magnitude: a row beyond it is wrong, whatever its speed.
-TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 MODES = ("forward", "forward+backward")
+# Between the 20th and the 80th percentile, of the median: a figure that varies more says so.
+SPREAD = 0.3
 
 
 @dataclass(frozen=True)
@@ -229,16 +230,10 @@ def _check(
     """Judge what a step returns, or the variables that it has changed."""
     try:
         result, first_ms = stopwatch.once(step)
-        result = [*result, *changed]
     except (tf.errors.OpError, ValueError, NotImplementedError) as e:
         return _Verdict(None, f"failed: {str(e).splitlines()[0]}", 0.0)
-    worst = max(
-        float(np.max(np.abs(_plain(r) - t), initial=0) / max(np.max(np.abs(t), initial=0), 1e-30))
-        for r, t in zip(result, truth)
-    )
-    return _Verdict(
-        worst, "ok" if worst <= TOLERANCE[dtype] else f"wrong: error {worst:.1e}", first_ms
-    )
+    plain = [None if r is None else _plain(r) for r in (*result, *changed)]
+    return _Verdict(*judge(plain, truth, dtype), first_ms)
 
 
 def _plain(tensor: Any) -> np.ndarray:
@@ -297,7 +292,7 @@ def _git() -> str:
 def summary(rows: Sequence[Row]) -> str:
     """A table: each provider's better of graph and jit, beside the best stock form of its case."""
     lines = [
-        f"{'op':24} {'case':24} {'mode':17} {'provider':24} {'ms':>9} {'p20-p80':>17} "
+        f"{'op':24} {'case':24} {'mode':17} {'provider':24} {'ms':>9} {'p20-p80  ':>19} "
         f"{'x stock':>8} {'x floor':>8}"
     ]
     groups: dict[tuple[str, str, str], list[Row]] = {}
@@ -312,10 +307,19 @@ def summary(rows: Sequence[Row]) -> str:
                 lines.append(f"{op:24} {case:24} {mode:17} {provider:24} {mine[0].status}")
                 continue
             best = min(timed, key=lambda r: r.median_ms or 0)
-            spread = f"{best.p20_ms:.2f}-{best.p80_ms:.2f}"
+            spread = f"{best.p20_ms:.2f}-{best.p80_ms:.2f}{' !' if noisy(best) else '  '}"
             speedup = f"{stock / best.median_ms:.2f}" if stock and best.median_ms else ""
             lines.append(
                 f"{op:24} {case:24} {mode:17} {provider + ' ' + best.compiled:24} "
-                f"{best.median_ms:9.2f} {spread:>17} {speedup:>8} {best.floor_ratio:8.1f}"
+                f"{best.median_ms:9.2f} {spread:>19} {speedup:>8} {best.floor_ratio:8.1f}"
             )
+    if any(line.count(" ! ") for line in lines):
+        lines.append(f"!: p20 to p80 is over {SPREAD:.0%} of the median; run it on a quiet machine")
     return "\n".join(lines)
+
+
+def noisy(row: Row) -> bool:
+    """Whether the middle of the measurements is so wide that the median says little."""
+    if row.median_ms is None or row.p20_ms is None or row.p80_ms is None:
+        return False
+    return row.p80_ms - row.p20_ms > SPREAD * row.median_ms

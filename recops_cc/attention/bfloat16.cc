@@ -2,6 +2,7 @@
 // the same, and bfloat16.h says what a pair is.
 #include "bfloat16.h"
 
+#include "../common/tiles.h"
 #include "softmax.h"
 
 namespace recops::attention {
@@ -74,7 +75,9 @@ void StoreRow(Vec<float> v, bfloat16* to) {
 
 }  // namespace
 
+// Processors with tiles multiply pairs no faster than float32, and a head is small for a tile.
 bool PairedAttention(const Call& call) {
+  if (HasTiles()) return false;
   const Sizes n = SizesOf(call);
   call.parallel(n.batch * n.heads, HeadsAtOnce(n), [&](int64_t begin, int64_t end) {
     PairedHead head(call, n);
@@ -101,6 +104,7 @@ bool PairedAttention(const Call& call) {
 }
 
 bool PairedAttentionGrad(const Call& call) {
+  if (HasTiles()) return false;
   const Sizes n = SizesOf(call);
   call.parallel(n.batch * n.heads, HeadsAtOnce(n), [&](int64_t begin, int64_t end) {
     PairedHead head(call, n);

@@ -1,13 +1,13 @@
-// A layer of bfloat16 by pairs of values; kernel.cc has the plan, which is the same. Products are
-// rounded to bfloat16 as they are made, which is what multiplies twice as fast; sums and the
-// gradients of the products are float32.
+// A layer of bfloat16 by pairs of values, on tiles where the processor has them; kernel.cc has the
+// plan, which is the same. Products are rounded to bfloat16 as they are made, which is what
+// multiplies faster; sums and the gradients of the products are float32.
 #include "bfloat16.h"
 
 #include <vector>
 
 #include "../common/lanes.h"
-#include "../common/pairs.h"
 #include "../common/sums.h"
+#include "../common/tiles.h"
 #include "columns.h"
 
 namespace recops::cin {
@@ -59,11 +59,12 @@ std::vector<FieldPair> FieldPairs(const Layer& s) {
   return all;
 }
 
-// The kernel by parts of these pairs: [parts, maps, kForwardPart].
+// The kernel by parts of these pairs: [parts, stride, kForwardPart], zeros beyond what there is.
 Scratch<Pair> ByParts(const Call& call, const Layer& s, int64_t pairs) {
   const auto* kernel = call.in<bfloat16>(2);
   const int64_t parts = (pairs + kForwardPart - 1) / kForwardPart;
-  Scratch<Pair> by_parts(parts * s.maps * kForwardPart);
+  Scratch<Pair> by_parts(parts * s.stride * kForwardPart);
+  std::memset(by_parts.get(), 0, parts * s.stride * kForwardPart * sizeof(Pair));
   call.parallel(s.maps, 16, [&](int64_t begin, int64_t end) {
     Scratch<bfloat16> weights(2 * pairs);
     for (int64_t o = begin; o < end; ++o) {
@@ -76,7 +77,7 @@ Scratch<Pair> ByParts(const Call& call, const Layer& s, int64_t pairs) {
       }
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t first = part * kForwardPart;
-        std::memcpy(by_parts + (part * s.maps + o) * kForwardPart, weights + 2 * first,
+        std::memcpy(by_parts + (part * s.stride + o) * kForwardPart, weights + 2 * first,
                     std::min(kForwardPart, pairs - first) * sizeof(Pair));
       }
     }
@@ -84,12 +85,16 @@ Scratch<Pair> ByParts(const Call& call, const Layer& s, int64_t pairs) {
   return by_parts;
 }
 
-// Backward the kernel has a row a product, of pairs of results: [products, maps / 2].
+int64_t PairsOfMaps(const Layer& s) { return WholeTiles((s.maps + 1) / 2); }
+
+// Backward the kernel has a row a product, of pairs of results: [products, maps / 2], zeros around.
 Scratch<Pair> ByProducts(const Call& call, const Layer& s) {
   const auto* kernel = call.in<bfloat16>(2);
-  const int64_t all = s.before * s.fields, pairs = (s.maps + 1) / 2;
-  Scratch<Pair> by_products(s.products() * pairs);
-  call.parallel(pairs, 16, [&](int64_t begin, int64_t end) {
+  const int64_t all = s.before * s.fields, pairs = PairsOfMaps(s);
+  const int64_t size = WholeTiles(s.products()) * pairs;
+  Scratch<Pair> by_products(size);
+  std::memset(by_products.get(), 0, size * sizeof(Pair));
+  call.parallel((s.maps + 1) / 2, 16, [&](int64_t begin, int64_t end) {
     Scratch<bfloat16> weights(2 * s.products());
     bfloat16 *const low = weights, *const high = low + s.products();
     for (int64_t i = begin; i < end; ++i) {
@@ -162,12 +167,13 @@ void MultiplyColumns(const Layer& s, int64_t first, int64_t last, const float* x
 // The backward of blocks of columns, which adds to the kernel's gradient [products, stride].
 class PairedBackward {
  public:
-  PairedBackward(const Call& call, const Layer& s, const Pair* kernel, float* dkernel)
+  PairedBackward(const Call& call, const Layer& s, const Pair* kernel, bool tiles, float* dkernel)
       : call_(call),
         s_(s),
         kernel_(kernel),
+        tiles_(tiles),
         dkernel_(dkernel),
-        kernel_row_((s.maps + 1) / 2),
+        kernel_row_(PairsOfMaps(s)),
         // Not a power of two: of such rows few would fit the first cache.
         turned_row_(s.stride + L),
         dy_(2 * kernel_row_ * kBlock),
@@ -176,6 +182,7 @@ class PairedBackward {
         dproducts_(kBackwardPart * C) {
     for (int64_t g = 0; g < kGroups; ++g) groups_.emplace_back(s);
     std::memset(static_cast<void*>(dy_.get()), 0, 2 * kernel_row_ * kBlock * sizeof(bfloat16));
+    std::memset(products_.get(), 0, kBackwardPart * kBlock / 2 * sizeof(Pair));
   }
 
   void Columns(int64_t begin, int64_t end) {
@@ -188,8 +195,8 @@ class PairedBackward {
       for (int64_t g = 0; g < groups; ++g) {
         MultiplyColumns(s_, p, last, groups_[g].x0, Maps(groups_[g]), products_ + g * C / 2);
       }
-      PairMatMul(last - p, s_.stride, groups * C / 2, products_, kBlock / 2, 1, dy_turned_,
-                 turned_row_, dkernel_ + p * s_.stride, s_.stride, true);
+      MultiplyPairs(tiles_, WholeTiles(last - p), s_.stride, groups * C / 2, products_, kBlock / 2,
+                    dy_turned_, turned_row_, dkernel_ + p * s_.stride, s_.stride, true);
       for (int64_t g = 0; g < groups; ++g) Back(p, last, groups_[g]);
     }
     for (int64_t g = 0; g < groups; ++g) {
@@ -207,7 +214,7 @@ class PairedBackward {
           xk(s.itself ? 0 : s.before * C),
           dx0(s.fields * C),
           dxk(s.itself ? 0 : s.before * C),
-          dy((s.maps + 1) / 2 * C) {}
+          dy(PairsOfMaps(s) * C) {}
     Scratch<float> x0, xk, dx0, dxk;
     Scratch<Pair> dy;  // pairs of results: [maps / 2, C]
   };
@@ -251,8 +258,8 @@ class PairedBackward {
   }
 
   void Back(int64_t first, int64_t last, Group& g) {
-    PairMatMul(last - first, C, kernel_row_, kernel_ + first * kernel_row_, kernel_row_, 1, g.dy, C,
-               dproducts_, C);
+    MultiplyPairs(tiles_, WholeTiles(last - first), C, kernel_row_, kernel_ + first * kernel_row_,
+                  kernel_row_, g.dy, C, dproducts_, C);
     MultiplyBack(s_, first, last, dproducts_.get(), g.x0.get(), Maps(g), g.dx0.get(),
                  s_.itself ? g.dx0.get() : g.dxk.get());
   }
@@ -260,6 +267,7 @@ class PairedBackward {
   const Call& call_;
   const Layer& s_;
   const Pair* kernel_;
+  bool tiles_;
   float* dkernel_;
   int64_t kernel_row_, turned_row_;
   Scratch<bfloat16> dy_;
@@ -275,10 +283,12 @@ bool PairedCompress(const Call& call) {
   const std::vector<FieldPair> pairs = FieldPairs(s);
   const auto all = static_cast<int64_t>(pairs.size());
   const Scratch<Pair> kernel = ByParts(call, s, all);
+  const bool tiles = HasTiles();
   call.parallel(s.columns(), kBlock, [&](int64_t begin, int64_t end) {
+    const Tiles on(tiles);
     const int64_t laced = (s.fields + 1) / 2 * 2 * C, before = s.itself ? s.fields : s.before;
     Scratch<float> x0(s.fields * C), fields(kGroups * laced), maps(kGroups * before * C);
-    Scratch<float> y(kGroups * s.maps * C);
+    Scratch<float> y(kGroups * s.stride * C);
     Scratch<Pair> products(kForwardPart * C);
     const int64_t groups = (end - begin + C - 1) / C;
     auto count = [&](int64_t g) { return std::min(C, end - begin - g * C); };
@@ -290,17 +300,18 @@ bool PairedCompress(const Call& call) {
       if (s.itself) continue;
       ReadGroup(call.in<bfloat16>(1), before, s.dim, begin + g * C, count(g), xk);
     }
-    std::memset(y.get(), 0, groups * s.maps * C * sizeof(float));
+    std::memset(y.get(), 0, groups * s.stride * C * sizeof(float));
     for (int64_t p = 0; p < all; p += kForwardPart) {
-      const int64_t last = std::min(p + kForwardPart, all);
+      const int64_t last = std::min(p + kForwardPart, all), whole = WholeTiles(last - p);
+      std::memset(products + (last - p) * C, 0, (whole - (last - p)) * C * sizeof(Pair));
       for (int64_t g = 0; g < groups; ++g) {
         MultiplyPairs(pairs, p, last, fields + g * laced, maps + g * before * C, products);
-        PairMatMul(s.maps, C, last - p, kernel + p * s.maps, kForwardPart, 1, products, C,
-                   y + g * s.maps * C, C, true);
+        MultiplyPairs(tiles, s.stride, C, whole, kernel + p * s.stride, kForwardPart, products, C,
+                      y + g * s.stride * C, C, true);
       }
     }
     for (int64_t g = 0; g < groups; ++g) {
-      WriteGroup(y + g * s.maps * C, s.maps, s.dim, begin + g * C, count(g), call.out<bfloat16>(0));
+      WriteGroup(y + g * s.stride * C, s.maps, s.dim, begin + g * C, count(g), call.out<bfloat16>(0));
     }
   });
   return true;
@@ -308,12 +319,14 @@ bool PairedCompress(const Call& call) {
 
 bool PairedCompressGrad(const Call& call) {
   const Layer s = LayerOf(call);
-  const int64_t size = s.products() * s.stride;
+  const int64_t size = WholeTiles(s.products()) * s.stride;
   const Scratch<Pair> kernel = ByProducts(call, s);
+  const bool tiles = HasTiles();
   Scratch<float> dkernel(size);
   SumOverRows(call, s.columns(), kBlock, 1, size, dkernel.get(),
               [&](int64_t begin, int64_t end, float* sums) {
-                PairedBackward backward(call, s, kernel, sums);
+                const Tiles on(tiles);
+                PairedBackward backward(call, s, kernel, tiles, sums);
                 for (int64_t n = begin; n < end; n += kBlock) {
                   backward.Columns(n, std::min(n + kBlock, end));
                 }

@@ -10,6 +10,7 @@ namespace recops {
 std::vector<Op> AttentionOps();
 std::vector<Op> AttentionalPoolingOps();
 std::vector<Op> CrossOps();
+std::vector<Op> DenseOps();
 std::vector<Op> DynamicGruOps();
 std::vector<Op> EmbeddingOps();
 std::vector<Op> OuterProductOps();

@@ -6,13 +6,12 @@
 
 #include <vector>
 
+#include "../common/activations.h"
 #include "../common/numeric.h"
 #include "../common/transpose.h"
 #include "../common/vector.h"
 
 namespace recops::target_attention {
-
-enum class Activation { kSigmoid, kRelu, kTanh, kLinear };
 
 struct Shape {
   int64_t batch, steps, dim;

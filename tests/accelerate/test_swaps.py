@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import recops
+from recops._core import compat
 from recops._core.compat import keras
 from recops.accelerate import probe
 from recops.accelerate.embeddings import FusedLookups
@@ -44,6 +45,8 @@ TAKEN = {
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_what_is_taken(name: str) -> None:
+    if name == "both ways, state" and not compat.KERAS_3:
+        pytest.skip("the Bidirectional of Keras 2 takes states in lists alone")
     stock = _around(TAKEN[name]())
     fast, row = _only(stock)
     assert row.now is not None, row.reason

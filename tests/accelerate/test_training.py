@@ -158,3 +158,32 @@ def test_an_optimizer_that_must_move_all_rows_stays(
 def test_an_unknown_optimizer_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="lazy"):
         recops.accelerate(behaviour(), optimizer="adam")
+
+
+@pytest.mark.skipif(not compat.KERAS_3, reason="Keras 2 keeps the scale in an object of its own")
+def test_a_loss_scale_goes_on_as_well() -> None:
+    x = keras.Input((6, 4))
+    y = L.GRU(3, name="gru", dtype="mixed_float16")(x)
+    stock = keras.Model(x, L.Dense(1, dtype="float32")(y))
+    scaled = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(0.01), initial_scale=8.0, dynamic_growth_steps=2
+    )
+    stock.compile(scaled, "mse")
+    values = np.random.default_rng(0).standard_normal((9, 6, 4)).astype("float32")
+    for _ in range(3):
+        stock.train_on_batch(values, np.ones((9, 1)))
+    fast, report = recops.accelerate(stock, batch=values, measure=False)
+    # Without a table there is nothing to be lazy about.
+    row = next(row for row in report.rows if row.layer == "optimizer")
+    assert "no gradient is of rows" in row.reason
+    assert type(fast.optimizer) is keras.optimizers.LossScaleOptimizer
+    assert type(fast.optimizer.inner_optimizer) is keras.optimizers.Adam
+    assert float(stock.optimizer.dynamic_scale) == float(fast.optimizer.dynamic_scale) == 16.0
+    assert int(fast.optimizer.inner_optimizer.iterations) == 3
+    same(
+        arrays(stock.optimizer.inner_optimizer._momentums),
+        arrays(fast.optimizer.inner_optimizer._momentums),
+        0.0,
+    )
+    fast.train_on_batch(values, np.ones((9, 1)))
+    assert float(fast.optimizer.dynamic_scale) == 32.0

@@ -105,6 +105,10 @@ def _mlp(layer: Any, x: np.ndarray) -> Any:
     return x
 
 
+def _dense(layer: Any, x: np.ndarray) -> Any:
+    return np.maximum(x @ np.asarray(layer.kernel) + np.asarray(layer.bias), 0)
+
+
 def _senet(squeeze: Any) -> Callable[[Any, np.ndarray], Any]:
     def expected(layer: Any, x: np.ndarray) -> Any:
         hidden = np.maximum(squeeze(x, axis=2) @ np.asarray(layer.squeeze_kernel), 0)
@@ -234,12 +238,17 @@ SPECS: list[Spec] = [
         runs_op=False,
     ),
     Spec(
+        "dense",
+        lambda **kw: layers.Dense(7, "relu", bias_initializer="random_normal", **kw),
+        floats(5, D),
+        _dense,
+    ),
+    Spec(
         "mlp",
         lambda **kw: layers.MLP([7, 4], "dice", **kw),
         floats(5, D),
         _mlp,
         call_masked,
-        runs_op=False,
     ),
     Spec(
         "linear",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from recops._core import dispatch
 from recops._core.compat import keras
 from recops.layers import MLP, Dice
 
@@ -145,3 +146,31 @@ def test_mlp_penalty_and_weights():
 def test_mlp_refuses(arguments, said):
     with pytest.raises(ValueError, match=said):
         MLP(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("policy", "shape", "runs"),
+    [
+        ("float32", (2, 5), []),
+        ("float32", (2, 3, 5), ["dense", "dense"]),
+        ("mixed_bfloat16", (2, 5), ["dense", "dense"]),
+        ("mixed_float16", (2, 5), ["dense", "dense"]),
+    ],
+)
+def test_a_float32_matrix_is_left_to_keras(policy, shape, runs):
+    mlp = MLP([4, 3], "relu", dtype=policy)
+    mlp.build((None, *shape[1:]))
+    with dispatch.noting() as noted:
+        mlp(np.ones(shape, np.float32))
+    assert [op for op, _ in noted] == runs
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", None, "gelu", "dice", "prelu"])
+@pytest.mark.parametrize("use_bn", [False, True])
+def test_16_bits_agree_with_float32(use_bn, activation):
+    """With the activation inside the op, and with it and a normalization behind it."""
+    x = np.random.default_rng(3).normal(size=(8, 6)).astype(np.float32)
+    wide = MLP([5, 4], activation, use_bn=use_bn, seed=1)
+    narrow = MLP([5, 4], activation, use_bn=use_bn, seed=1, dtype="mixed_bfloat16")
+    want, got = wide(x), tf.cast(narrow(x), tf.float32)
+    np.testing.assert_allclose(got, want, atol=0.03 * np.abs(want).max())

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from recops import ops
-from recops.ops.target_attention.activations import ACTIVATIONS
+from recops._core.activations import ACTIVATIONS
 
 BACKENDS = ("cpp", "xla", "reference")
 B, T, D = 3, 5, 7

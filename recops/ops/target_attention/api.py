@@ -8,9 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from recops._core import checks
+from recops._core.activations import ACTIVATIONS
 from recops._core.dispatch import Room
 from recops.ops.target_attention import cpp, reference, xla
-from recops.ops.target_attention.activations import ACTIVATIONS
 
 _ROOM = Room("target_attention", ("target_attention",), reference, xla, cpp)
 

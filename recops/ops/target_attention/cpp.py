@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from recops._core import native
-from recops.ops.target_attention.activations import ACTIVATIONS
+from recops._core.activations import ACTIVATIONS
 
 
 def target_attention(

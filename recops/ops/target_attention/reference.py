@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from recops._core.activations import ACTIVATIONS
 from recops._core.numerics import accumulate
-from recops.ops.target_attention.activations import ACTIVATIONS
 from recops.ops.target_attention.unit import weigh, without_padding
 
 

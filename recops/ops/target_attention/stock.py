@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from recops.ops.target_attention.activations import ACTIVATIONS
+from recops._core.activations import ACTIVATIONS
 
 _Outputs = tuple[tf.Tensor, tf.Tensor]
 _Tensors = list[tf.Tensor]

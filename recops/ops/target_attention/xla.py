@@ -20,8 +20,8 @@ from typing import Any
 import tensorflow as tf
 
 from recops._core import dispatch
+from recops._core.activations import ACTIVATIONS
 from recops._core.numerics import accumulate, jit, jit_forward
-from recops.ops.target_attention.activations import ACTIVATIONS
 from recops.ops.target_attention.unit import folded, weigh, without_padding
 
 _Tensors = list[tf.Tensor]

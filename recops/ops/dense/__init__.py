@@ -1,0 +1,1 @@
+"""Room of the dense layer: product, bias and activation in one op."""
