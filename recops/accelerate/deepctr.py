@@ -242,7 +242,7 @@ def _kept(reason: str) -> Callable[[Any, Any], Replacement]:
     return replace
 
 
-_PRODUCTS = "its products are TensorFlow's, for which there is nothing faster here"
+_PRODUCTS = "its products are TensorFlow's, and in float32 there is nothing faster here"
 _SMALL = "it moves or adds numbers, which costs next to nothing"
 
 _INTERACTION = "deepctr.layers.interaction."
