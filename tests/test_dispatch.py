@@ -175,7 +175,8 @@ def test_auto_takes_what_xla_can_call_inside_jit(
     callable_by_xla: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = native._load()
-    monkeypatch.setattr(library, "built", replace(library.built, xla=callable_by_xla))
+    manifest = replace(library.built.manifest, xla=callable_by_xla)
+    monkeypatch.setattr(library, "built", replace(library.built, manifest=manifest))
     said: list[str] = []
 
     @tf.function

@@ -113,6 +113,7 @@ class InterestExtractor(_Seeded):
                 self.auxiliary_units,
                 "sigmoid",
                 seed=self._seed(8),
+                backend=self.backend,
                 name="network",
                 dtype=self.dtype_policy,
             )
