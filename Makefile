@@ -14,10 +14,9 @@ JAX_RUN := jax[cuda13]>=0.10,<0.13
 # The oldest TensorFlow, with the last TensorFlow Addons, which asks for it; the newest Python of both.
 LEGACY_PYTHON ?= python3.11
 LEGACY_VENV := .venv-legacy
-# What differs most between TensorFlows and Kerases: layers, saved models, optimizers, dispatch.
+# What differs most between TensorFlows and Kerases: layers and their files, optimizers, dispatch.
 MATRIX := tests/layers/test_contract.py tests/layers/test_embedding.py tests/layers/test_recurrent.py \
-  tests/models/test_models.py tests/models/test_youtubednn.py tests/optimizers tests/test_dispatch.py \
-  tests/test_addons.py
+  tests/test_dispatch.py tests/test_addons.py
 
 # DeepCTR, on the TensorFlow of recops.
 PEERS_VENV := .venv-peers
