@@ -58,11 +58,8 @@ def test_without_the_peer_it_says_how_to_get_it(steps, monkeypatch, tmp_path, ca
     assert "make peers" in capsys.readouterr().err
 
 
-def test_a_peer_that_ends_says_why(steps, monkeypatch, tmp_path):
-    bare = tmp_path / "python"
-    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
-    bare.chmod(0o755)
-    monkeypatch.setattr(steps, "PYTHON", bare)
+def test_a_peer_that_ends_says_why(steps, monkeypatch, bare_python):
+    monkeypatch.setattr(steps, "PYTHON", bare_python)
     theirs = steps.peer("AFM", *steps.batch())
     with pytest.raises(RuntimeError, match=r"AFM ended(.|\n)*No module named 'deepctr'"), theirs:
         pass

@@ -42,5 +42,5 @@ def test_a_model_trains_by_it_and_keeps_it_in_its_file(tmp_path):
 
 
 def test_unfit_arguments_are_refused():
-    with pytest.raises(ValueError, match="warmup_steps must be a positive integer, got 0"):
+    with pytest.raises(ValueError, match="`warmup_steps` must be a positive integer, got 0"):
         Noam(64, 0)

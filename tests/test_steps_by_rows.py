@@ -117,11 +117,10 @@ def test_large_tables_come_one_library_at_a_time(bench: Any) -> None:
     assert all(len(group) == 3 for group in apart)
 
 
-def test_a_library_that_fails_is_left_out(bench: Any, monkeypatch, capsys) -> None:
+def test_a_library_that_fails_is_left_out(bench: Any, monkeypatch, bare_python, capsys) -> None:
     tables = __import__("tables")
-    # This Python has neither library.
-    monkeypatch.setattr(tables.process, "DEEPCTR", Path(sys.executable))
-    monkeypatch.setattr(tables.process, "FUXICTR", Path(sys.executable))
+    monkeypatch.setattr(tables.process, "DEEPCTR", bare_python)
+    monkeypatch.setattr(tables.process, "FUXICTR", bare_python)
     monkeypatch.setattr(tables, "BATCH", 8)
     monkeypatch.setattr(tables, "RULES", {"lazy_adam": tables.RULES["lazy_adam"]})
     (rows,) = tables.measure(5, 0.1)

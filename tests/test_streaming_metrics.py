@@ -215,10 +215,10 @@ def test_config_round_trip(metric):
 def test_wrong_input():
     with pytest.raises(ValueError, match=r"GAUC: needs groups: pass groups=.*got y_true \(2, 1\)"):
         metrics.GAUC().update_state([[0], [1]], [0.1, 0.2])
-    with pytest.raises(ValueError, match="GAUC: capacity must be a positive integer, got 0"):
+    with pytest.raises(ValueError, match="GAUC: argument `capacity` must be a positive"):
         metrics.GAUC(0)
     for streaming, _ in PAIRS:
-        with pytest.raises(ValueError, match="k must be a positive integer, got 0"):
+        with pytest.raises(ValueError, match="`k` must be a positive integer, got 0"):
             streaming(0)
         with pytest.raises(ValueError, match="k must be 1 to 2, got 3"):
             streaming(3).update_state([[0, 1]], [[0.1, 0.2]])

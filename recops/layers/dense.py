@@ -28,14 +28,13 @@ class Dense(keras.layers.Dense):
       backend: which backend runs the op; None leaves the choice to recops.
       **kwargs: all else that `keras.layers.Dense` takes.
 
-    Defaults: activation=None.
-
     Call: inputs [..., N], float. Returns [..., units] in the compute dtype.
 
     Numerics: 16-bit products are summed in float32; the result is rounded once, after bias and
     activation.
 
-    Source: as `keras.layers.Dense`.
+    Source: `keras.layers.Dense`; "relu": Glorot et al., Deep Sparse Rectifier Neural Networks,
+    AISTATS 2011.
 
     Example:
       >>> import numpy as np

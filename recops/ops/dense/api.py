@@ -33,8 +33,6 @@ def dense(
       activation: "relu", "sigmoid", "tanh" or "linear" (also None).
       backend: "auto", "cpp", "xla" or "reference".
 
-    Defaults: bias=None, activation=None.
-
     Returns: [..., U] in the dtype of `x`.
 
     Raises: ValueError for another rank, size or dtype, or an unknown activation; BackendError when
