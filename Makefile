@@ -28,11 +28,17 @@ FUXICTR_VENV := .venv-fuxictr
 demo: install
 	$(BIN)/python examples/demo.py --out demo
 
+# In parts, each with workers of its own: XLA keeps all that it has compiled, 12 GB a worker by the end
+# of one run of everything.
+WORKERS := -n 2 --dist loadgroup
+
 test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest $(WORKERS) tests/ops/test_contract.py
+	$(BIN)/python -m pytest $(WORKERS) tests/ops --ignore tests/ops/test_contract.py
+	$(BIN)/python -m pytest $(WORKERS) tests --ignore tests/ops
 
 # The whole suite under tf_keras, and on TensorFlow 2.15 with its own Keras and TensorFlow Addons.
 # TESTS names a part of it.
