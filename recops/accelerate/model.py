@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from recops.accelerate.measuring import measure as time_all
 from recops.accelerate.proving import FLOAT32, Prover, as_array
 from recops.accelerate.report import Report, Row
 
-_STOCK, _WHOLE, _LAZY = "stock", "whole", "whole, lazy"
+_STOCK, _WHOLE, _KEPT = "stock", "whole", "whole, its own optimizer"
 
 
 def accelerate(
@@ -99,7 +99,7 @@ class _Work:
     def __init__(self, model: Any, batch: Any, tolerance: float | None, mode: str) -> None:
         self._model = model
         self._batch = batch
-        self._lazy = mode == "lazy"
+        self._lazy = mode == "lazy" and compat.is_compiled(model)
         self._prover = Prover(model, batch, tolerance)
         off = self._prover.check_copying()
         if not off <= (tolerance or FLOAT32):
@@ -121,7 +121,7 @@ class _Work:
         rows = [*self._rows.values(), *kept]
         if compat.is_compiled(self._model):
             rows += self._compiled(copy, places, lazy)
-        before, after = self._times.get(_STOCK), self._times.get(_LAZY if lazy else _WHOLE)
+        before, after = self._times.get(_STOCK), self._times.get(_WHOLE if lazy else _KEPT)
         return copy.model, Report(
             tuple(rows),
             before and before.step,
@@ -172,7 +172,8 @@ class _Work:
 
     def _paying(self, places: list[Place]) -> tuple[list[Place], bool]:
         """Those that make the model faster, and whether the row-sparse optimizer does."""
-        singles = places if len(places) > 1 else []
+        # Alone, and with the same optimizer, a place makes all the difference to the stock model.
+        singles = places if len(places) > 1 or self._lazy else []
         without = {p.path: [other for other in places if other is not p] for p in singles}
         times = self._timed({_STOCK: [], **without, _WHOLE: places})
         if not singles:
@@ -180,24 +181,22 @@ class _Work:
         doubtful = [place for place in places if not self._pays(place, times)]
         if doubtful and singles:
             # Before a good swap is lost to a busy moment: once more, and the better of both counts.
-            again = [_STOCK, _WHOLE, *(place.path for place in doubtful)]
-            variants = {_STOCK: [], **without, _WHOLE: places}
-            second = self._timed({name: variants[name] for name in again})
-            times |= {name: times[name].best(second[name]) for name in second if name in times}
+            variants = {_STOCK: [], **{p.path: without[p.path] for p in doubtful}, _WHOLE: places}
+            times |= {name: times[name].best(new) for name, new in self._timed(variants).items()}
         paying = [place for place in places if self._pays(place, times)]
         while True:
             if len(paying) < len(places):
                 times = self._timed({_STOCK: [], _WHOLE: paying})
-            if not paying or times[_WHOLE].pays(times[_STOCK]):
+            lazy = times[_WHOLE].step < times[_KEPT].step
+            if not paying or times[_WHOLE if lazy else _KEPT].pays(times[_STOCK]):
                 break
             least = min(paying, key=lambda place: self._rows[place.path].speed_up or 0.0)
             self._undo(least, "with it the model was slower than it had been")
             places, paying = paying, [place for place in paying if place is not least]
         if not paying:
-            times[_WHOLE] = times[_STOCK]
+            times[_KEPT] = times[_STOCK]
         self._times = times
-        lazily = times.get(_LAZY)
-        return paying, lazily is not None and lazily.step <= times[_WHOLE].step
+        return paying, lazy
 
     def _pays(self, place: Place, times: dict[str, Times]) -> bool:
         without, whole = times[place.path], times[_WHOLE]
@@ -214,22 +213,28 @@ class _Work:
         self._rows[place.path] = row
         return pays
 
-    def _timed(self, variants: dict[str, Sequence[Place]]) -> dict[str, Times]:
-        compiled = compat.is_compiled(self._model)
+    def _timed(self, variants: Mapping[str, Sequence[Place]]) -> dict[str, Times]:
+        """Times of variants, the whole one with both optimizers, the stock one with its own.
+
+        What a swap is worth may hang on the optimizer: a table pays where steps go by its rows.
+        """
         candidates = {}
+        sparse = False
         for name, places in variants.items():
             copy = self._made(places)
-            chosen = self._optimizer(copy, False).optimizer if compiled else None
-            candidates[name] = Candidate(copy, chosen)
-        if compiled and self._lazy:
-            copy = self._made(variants[_WHOLE])
-            chosen = self._optimizer(copy, True)
-            if chosen.row is not None and chosen.row.now is not None:
-                candidates[_LAZY] = Candidate(copy, chosen.optimizer)
-        jit = compiled and bool(getattr(self._model, "jit_compile", False))
-        return time_all(candidates, self._batch, jit=jit)
+            chosen = self._optimizer(copy, self._lazy and name != _STOCK)
+            candidates[name] = Candidate(copy, chosen.optimizer)
+            if name == _WHOLE and chosen.row is not None and chosen.row.now is not None:
+                sparse = True
+                kept = self._made(places)
+                candidates[_KEPT] = Candidate(kept, self._optimizer(kept, False).optimizer)
+        jit = compat.is_compiled(self._model) and bool(getattr(self._model, "jit_compile", False))
+        times = time_all(candidates, self._batch, jit=jit)
+        return times if sparse else {**times, _KEPT: times[_WHOLE]}
 
     def _optimizer(self, copy: Copy, lazy: bool) -> compiling.Chosen:
+        if not compat.is_compiled(self._model):
+            return compiling.Chosen(None, None)
         tables = len(self._prover.observe(copy).sparse) if lazy else 0
         return compiling.optimizer_like(self._model.optimizer, lazy=lazy, tables=tables)
 

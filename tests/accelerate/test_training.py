@@ -10,6 +10,7 @@ import pytest
 import recops
 from recops._core import compat
 from recops._core.compat import keras
+from recops.accelerate import measuring, model
 from tests.accelerate.models import L, arrays, batch, behaviour, labels, same
 
 OPTIMIZERS = {
@@ -153,6 +154,20 @@ def test_an_optimizer_that_must_move_all_rows_stays(
     assert row.now is None
     assert reason in row.reason
     assert type(fast.optimizer) is keras.optimizers.Adam
+
+
+def test_a_swap_is_judged_with_the_optimizer_that_the_copy_gets(monkeypatch: Any) -> None:
+    seen = {}
+
+    def equal(candidates: Any, batch: Any, jit: bool) -> dict[str, measuring.Times]:
+        seen.update({name: type(each.optimizer) for name, each in candidates.items()})
+        return {name: measuring.Times(2.0 if name == model._KEPT else 1.0, 1.0) for name in seen}
+
+    monkeypatch.setattr(model, "time_all", equal)
+    fast, report = recops.accelerate(_compiled(keras.optimizers.Adam()), batch=batch())
+    assert seen.pop(model._STOCK) is seen.pop(model._KEPT) is keras.optimizers.Adam
+    assert len(seen) > len([row for row in report.swapped if row.layer != "optimizer"])
+    assert set(seen.values()) == {type(fast.optimizer)} == {recops.optimizers.LazyAdam}
 
 
 def test_an_unknown_optimizer_mode_is_refused() -> None:
