@@ -29,6 +29,18 @@ class Choice:
         self._only = None if only is None else _listed("only", only)
         self._keep = _listed("keep", keep)
 
+    def check(self, model: Any, paths: Collection[str]) -> None:
+        """Raise ValueError for what names no layer: a slip of the pen would keep or swap the rest."""
+        layers = list(model._flatten_layers())
+        for argument, chosen in (("only", self._only or ()), ("keep", self._keep)):
+            for each in chosen:
+                if each not in paths and not any(_named((each,), "", x) for x in layers):
+                    names = ", ".join(dict.fromkeys(layer.name for layer in layers))
+                    raise ValueError(
+                        f"accelerate: {argument} names {each!r}, which is neither name nor class of a "
+                        f"layer of {model.name!r}; its layers are {names}"
+                    )
+
     def why_not(self, path: str, layers: Sequence[Any]) -> str | None:
         """The reason to leave layers alone, or None."""
         if any(_named(self._keep, path, layer) for layer in layers):
@@ -63,6 +75,7 @@ def find_places(
     """
     finder = _Finder(choice, shapes_inside(stock, batch))
     finder.model(model, "")
+    choice.check(model, {each.path for each in finder.places} | {row.layer for row in finder.rows})
     return finder.places, finder.rows
 
 

@@ -60,7 +60,8 @@ def accelerate(
     `speed_up`.
 
     Raises: TypeError for what is no Keras model; ValueError for weights that are not built, a batch
-    whose names or shapes do not fit, and a subclassed model without a batch.
+    whose names or shapes do not fit, a subclassed model without a batch, and an `only` or `keep`
+    that names no layer.
 
     Example:
       >>> import recops

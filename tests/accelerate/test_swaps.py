@@ -13,7 +13,7 @@ from recops._core import compat
 from recops._core.compat import keras
 from recops.accelerate import probe
 from recops.accelerate.embeddings import FusedLookups
-from tests.accelerate.models import L, now, reasons, same
+from tests.accelerate.models import L, batch, behaviour, now, reasons, same
 
 X = np.random.default_rng(0).standard_normal((5, 6, 4)).astype("float32")
 
@@ -106,6 +106,12 @@ def test_only_and_keep() -> None:
         assert now(report) == expected
     with pytest.raises(ValueError, match="only takes names and classes"):
         recops.accelerate(model(), only=[3])
+
+
+@pytest.mark.parametrize("argument", ["only", "keep"])
+def test_a_name_that_no_layer_has_is_an_error(argument: str) -> None:
+    with pytest.raises(ValueError, match=f"{argument} names 'atention', .* its layers are"):
+        recops.accelerate(behaviour(), batch=batch(), measure=False, **{argument: "atention"})
 
 
 def _attention_over_padding(pooled: bool) -> Any:
