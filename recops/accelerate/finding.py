@@ -30,15 +30,15 @@ class Choice:
         self._keep = _listed("keep", keep)
 
     def check(self, model: Any, paths: Collection[str]) -> None:
-        """Raise ValueError for what names no layer: a slip of the pen would keep or swap the rest."""
+        """Raise ValueError for what names no layer: the rest would be swapped unseen."""
         layers = list(model._flatten_layers())
         for argument, chosen in (("only", self._only or ()), ("keep", self._keep)):
             for each in chosen:
                 if each not in paths and not any(_named((each,), "", x) for x in layers):
                     names = ", ".join(dict.fromkeys(layer.name for layer in layers))
                     raise ValueError(
-                        f"accelerate: {argument} names {each!r}, which is neither name nor class of a "
-                        f"layer of {model.name!r}; its layers are {names}"
+                        f"accelerate: {argument} names {each!r}, which is neither name nor class "
+                        f"of a layer of {model.name!r}; its layers are {names}"
                     )
 
     def why_not(self, path: str, layers: Sequence[Any]) -> str | None:
