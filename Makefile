@@ -15,7 +15,9 @@ JAX_RUN := jax[cuda13]>=0.10,<0.13
 LEGACY_PYTHON ?= python3.11
 LEGACY_VENV := .venv-legacy
 # What differs most between TensorFlows and Kerases: layers and their files, optimizers, dispatch.
-MATRIX := tests/layers/test_contract.py tests/layers/test_embedding.py tests/layers/test_recurrent.py \
+CONTRACT := $(addprefix tests/layers/test_contract.py::test_, config_round_trip one_fit_step_jit_on_and_off \
+  reload_in_a_fresh_process the_backend_that_was_asked_for_runs)
+MATRIX := $(CONTRACT) tests/layers/test_embedding.py tests/layers/test_recurrent.py tests/models/test_youtubednn.py \
   tests/test_dispatch.py tests/test_addons.py
 
 # DeepCTR, on the TensorFlow of recops.

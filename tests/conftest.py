@@ -44,7 +44,8 @@ _started = time.time()
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     kept = os.environ.get("RECOPS_TESTED")
     if kept:
-        keep(Path(kept), config.args, terminalreporter.stats, _started)
+        ignored = config.getoption("ignore") or ()
+        keep(Path(kept), config.args, terminalreporter.stats, _started, ignored)
 
 
 @pytest.hookimpl(tryfirst=True)

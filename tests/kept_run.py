@@ -15,15 +15,22 @@ from recops._core import compat
 
 
 def keep(
-    path: Path, args: Sequence[str], stats: Mapping[str, Sequence[Any]], started: float
+    path: Path,
+    args: Sequence[str],
+    stats: Mapping[str, Sequence[Any]],
+    started: float,
+    ignored: Sequence[str] = (),
 ) -> None:
     """Add a row: the versions, which tests, how many passed, failed and were skipped."""
+    tests = "all" if list(args) == ["tests"] else ", ".join(f"`{arg}`" for arg in args)
+    if ignored:
+        tests += f" but {', '.join(f'`{arg}`' for arg in ignored)}"
     counts = {name: len(stats.get(name, ())) for name in ("passed", "failed", "error", "skipped")}
     row = {
         "tf": tf.__version__,
         "keras": f"{compat.KERAS_VERSION} ({compat.legacy_keras()})",
         "python": platform.python_version(),
-        "tests": "all" if list(args) == ["tests"] else ", ".join(f"`{arg}`" for arg in args),
+        "tests": tests,
         "passed": counts["passed"],
         "failed": counts["failed"] + counts["error"],
         "skipped": counts["skipped"],

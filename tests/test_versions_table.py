@@ -30,9 +30,11 @@ def test_a_run_is_kept_with_what_it_ran_on(tmp_path: Path) -> None:
     stats = {"passed": [one] * 3, "failed": [one], "error": [one], "": [one] * 9}
     keep(tmp_path / "rows.jsonl", ["tests"], stats, started=0.0)
     keep(tmp_path / "rows.jsonl", ["tests/a.py", "tests/b"], {}, started=0.0)
-    first, second = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
+    keep(tmp_path / "rows.jsonl", ["tests"], {}, started=0.0, ignored=["tests/ops"])
+    first, second, third = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
     assert (first["passed"], first["failed"], first["skipped"]) == (3, 2, 0)
     assert (first["tests"], second["tests"]) == ("all", "`tests/a.py`, `tests/b`")
+    assert third["tests"] == "all but `tests/ops`"
     assert first["tf"] == tf.__version__
     assert first["keras"].startswith(compat.KERAS_VERSION)
 
