@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import products
+from recops._core import products, xla_ops
 from recops._core.numerics import jit, jit_forward, twice, widened
 from recops.ops.sampled_softmax import reference
 
@@ -138,14 +138,15 @@ def _backward(
     down = dloss * (tf.exp(_own(inputs, rows, corrections) - total) - 1)  # [B]
     others = _others(inputs, rows, corrections, labels, ids, remove)
     shares = tf.exp(others - total[:, None])  # [B, S]
-    rounded, weighted = tf.cast(shares, narrow), tf.cast(dloss[:, None] * wide, narrow)
+    (rounded,) = xla_ops.barrier(tf.cast(shares, narrow))  # written once, as it is multiplied
+    weighted = tf.cast(dloss[:, None] * wide, narrow)
     dinputs = dloss[:, None] * products.matmul(rounded, rows[batch:])
     dinputs += down[:, None] * of_labels
     drows = [
         tf.cast(down[:, None] * wide, narrow),
         products.matmul(rounded, weighted, transpose_a=True, dtype=narrow),
     ]
-    dcorrections = [down, tf.reduce_sum(dloss[:, None] * shares, axis=0)]
+    dcorrections = [down, tf.reduce_sum(dloss[:, None] * widened(rounded)[0], axis=0)]
     return tf.cast(dinputs, narrow), tf.concat(drows, axis=0), tf.concat(dcorrections, axis=0)
 
 
@@ -198,7 +199,10 @@ def _batch_logits(
     temperature: float,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Logits [B, B] without equal ids off the diagonal, and the diagonal as a mask."""
-    diagonal = tf.eye(tf.shape(items)[0], dtype=tf.bool)
+    row = tf.range(tf.shape(items)[0])
+    diagonal = (
+        row[:, None] == row
+    )  # `tf.eye` would be a constant of that size, read again and again
     logits = _logits(queries, items) / temperature + widened(corrections)[0]
     twins = (ids[:, None] == ids) & ~diagonal
     return tf.where(twins, logits.dtype.min, logits), diagonal
@@ -236,7 +240,9 @@ def _batch_backward(
     shares = tf.exp(logits - total[:, None])
     shares = tf.where(diagonal, shares - 1, shares)
     scaled = dloss[:, None] / temperature
-    rounded, weighted = tf.cast(shares, narrow), tf.cast(scaled * wide, narrow)
+    # Written once, in the dtype that is multiplied, for all that read it.
+    (rounded,) = xla_ops.barrier(tf.cast(shares, narrow))
+    weighted = tf.cast(scaled * wide, narrow)
     dqueries = tf.cast(scaled * products.matmul(rounded, items), narrow)
     ditems = products.matmul(rounded, weighted, transpose_a=True, dtype=narrow)
-    return dqueries, ditems, tf.reduce_sum(dloss[:, None] * shares, axis=0)
+    return dqueries, ditems, tf.reduce_sum(dloss[:, None] * widened(rounded)[0], axis=0)
