@@ -1,4 +1,8 @@
-"""From ids to table rows: ids that have no row raise, or where nothing can raise become NaN."""
+"""From ids to table rows: ids that have no row raise, or where nothing can raise become NaN.
+
+To raise is a matter of the host. A GPU would wait for it in every step, so that a graph that is
+made for one does not: there, as inside XLA, ids that have no row become NaN.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import dispatch
+from recops._core import device, dispatch
 
 
 def field_rows(
@@ -37,6 +41,8 @@ def _checked(
         if not all_valid:
             raise tf.errors.InvalidArgumentError(None, None, _sentence(op, ids, sizes, valid))
         return rows, valid
+    if device.kind() == "GPU" and not dispatch.is_serving():
+        return tf.where(valid, rows, 0), valid
     # XLA drops the assertion: there the rows of invalid ids are poisoned by the caller instead.
     with tf.control_dependencies([tf.cond(all_valid, lambda: True, lambda: _fail(op, ids, sizes))]):
         return tf.where(valid, rows, 0), valid
@@ -84,7 +90,7 @@ def _poison(values: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, Callable[..
 
     # On a GPU the select joins the gather's kernel and a branch would wait for the host; on a CPU
     # the select is another pass over the values and the branch costs nothing.
-    branch = not dispatch.gpu_visible()
+    branch = device.form(gpu=False, cpu=True)
     result = tf.cond(tf.reduce_all(valid), lambda: values, poisoned) if branch else poisoned()
     # What comes back from a NaN is NaN already: no second pass over it.
     return result, lambda dy: (dy, None)
