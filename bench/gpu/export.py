@@ -1,6 +1,6 @@
 """Lower the bench cases of all ops to XLA's HLO for a GPU, on a machine that has none.
 
-python bench/gpu/export.py BUILD [--op OP ...] [--tag bench]
+python bench/gpu/export.py BUILD [--op OP ...] [--dtype DTYPE] [--tag bench]
 
 Each backend that XLA compiles and each stock form becomes one program, forward and backward of one
 call. BUILD gets a serialized HLO module a program, an npz of the inputs a case, and `index.jsonl`,
@@ -28,8 +28,7 @@ from recops._core import dispatch
 from recops._core.cases import Case
 from recops.profiling import op_bench
 
-# The ops whose loops and softmaxes are kept in float32 for 16-bit inputs are lowered in both.
-HALF = ("dynamic_gru", "multi_head_attention", "target_attention")
+DTYPES = ("float32", "bfloat16")
 
 
 def lower(fn: Callable[..., Any], values: list[Any]) -> tuple[bytes, list[np.ndarray]]:
@@ -108,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=Path)
     parser.add_argument("--op", action="append", default=[], help="an op; all if left out")
+    parser.add_argument("--dtype", action="append", choices=DTYPES, help="both if left out")
     parser.add_argument("--tag", default="bench", help="which cases: bench, smoke or test")
     options = parser.parse_args()
     options.build.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def main() -> None:
     kept = [json.loads(line) for line in index.read_text().splitlines()] if index.exists() else []
     rows = {row["name"]: row for row in kept}
     for case in op_bench.cases(options.tag, options.op):
-        for dtype in ("float32", "bfloat16") if case.op in HALF else ("float32",):
+        for dtype in options.dtype or DTYPES:
             for row in export(case, dtype, options.build):
                 rows[row["name"]] = row
                 print(row["name"], row.get("status", "lowered"), flush=True)
