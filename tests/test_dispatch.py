@@ -90,8 +90,10 @@ def test_auto_takes_xla_on_a_gpu_and_falls_through_refusals(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert dispatch._auto_order() == ("cpp", "xla", "reference")
-    monkeypatch.setattr(dispatch, "gpu_visible", lambda: True)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
     assert dispatch._auto_order() == ("xla", "reference")
+    with tf.device("CPU"):
+        assert dispatch._auto_order() == ("cpp", "xla", "reference")
 
     def refuse(op: str, *args: object) -> str:
         return "not on a Tuesday"

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from recops import ops
+from recops._core import device
 from recops._core.compat import keras
 from recops.profiling import op_bench
 from tests.models.planted import SMALL, data, features_of, read_by
@@ -37,7 +38,8 @@ COMPILED = [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.
 def lower(fn: Callable[..., Any], values: Sequence[Any]) -> str:
     """The HLO of a function for a GPU."""
     jitted = tf.function(fn, jit_compile=True, autograph=False)
-    return jitted.experimental_get_compiler_ir(*values)(stage="hlo", platform_name="GPU")
+    with device.running_on("GPU"):
+        return jitted.experimental_get_compiler_ir(*values)(stage="hlo", platform_name="GPU")
 
 
 @pytest.fixture(scope="module", autouse=True)

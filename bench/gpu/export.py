@@ -13,6 +13,7 @@ The HLO holds source paths of this machine, so BUILD must stay out of version co
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -24,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import tensorflow as tf
 
-from recops._core import dispatch
+from recops._core import device
 from recops._core.cases import Case
 from recops.profiling import op_bench
 
@@ -111,17 +112,17 @@ def main() -> None:
     parser.add_argument("--tag", default="bench", help="which cases: bench, smoke or test")
     options = parser.parse_args()
     options.build.mkdir(parents=True, exist_ok=True)
-    # Some ops take larger blocks, or a select for a branch, where there is a GPU.
-    dispatch.gpu_visible = lambda: True
     index = options.build / "index.jsonl"
     kept = [json.loads(line) for line in index.read_text().splitlines()] if index.exists() else []
     rows = {row["name"]: row for row in kept}
-    for case in op_bench.cases(options.tag, options.op):
-        for dtype in options.dtype or DTYPES:
+    cases = op_bench.cases(options.tag, options.op)
+    with device.running_on("GPU"):
+        for case, dtype in itertools.product(cases, options.dtype or DTYPES):
             for row in export(case, dtype, options.build):
                 rows[row["name"]] = row
                 print(row["name"], row.get("status", "lowered"), flush=True)
-                index.write_text("".join(json.dumps(r) + "\n" for r in rows.values()))
+                index.write_text("".join(json.dumps(r) + "
+" for r in rows.values()))
 
 
 if __name__ == "__main__":

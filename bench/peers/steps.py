@@ -26,7 +26,7 @@ from process import DEEPCTR as PYTHON
 from process import ROOT, stepping
 
 from recops import models, profiling
-from recops._core import compat, dispatch
+from recops._core import compat, device
 from recops.features import SparseFeature, to_config
 from recops.profiling import op_bench
 from recops.version import __version__
@@ -86,7 +86,7 @@ def own(
         model.compile(
             keras.optimizers.Adam(1e-3),
             "binary_crossentropy",
-            jit_compile=dispatch.gpu_visible(),
+            jit_compile=device.kind() == "GPU",
         )
     finally:
         keras.mixed_precision.set_global_policy("float32")

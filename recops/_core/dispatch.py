@@ -1,13 +1,12 @@
 """Which backend runs an op: one room a family of ops, one function an op in each backend module.
 
-`auto` takes `xla` when a GPU is visible, else `cpp`, else `xla`, else `reference`. A backend named
-by the caller runs or raises `BackendError`. The choice is made while tracing, from static facts.
+`auto` takes `xla` where a GPU will run it, else `cpp`, else `xla`, else `reference`. A backend
+named by the caller runs or raises `BackendError`. The choice is made while tracing, from static facts.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import os
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import native
+from recops._core import device, native
 
 NAMES = ("auto", "cpp", "xla", "reference")
 CONCRETE = NAMES[1:]
@@ -89,12 +88,6 @@ def current() -> str:
     if chosen is not None:
         return chosen
     return check_name(os.environ.get("RECOPS_BACKEND") or "auto", "RECOPS_BACKEND")
-
-
-@functools.cache
-def gpu_visible() -> bool:
-    """Whether TensorFlow sees a GPU (asked once: the answer cannot change in a process)."""
-    return bool(tf.config.list_physical_devices("GPU"))
 
 
 @contextlib.contextmanager
@@ -196,7 +189,7 @@ class Room:
 
 
 def _auto_order() -> tuple[str, ...]:
-    return ("xla", "reference") if gpu_visible() else CONCRETE
+    return device.form(gpu=("xla", "reference"), cpu=CONCRETE)
 
 
 _ROOMS: dict[str, Room] = {}

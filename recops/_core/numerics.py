@@ -8,12 +8,23 @@ from typing import Any
 
 import tensorflow as tf
 
+from recops._core import device
+
 HALF = (tf.float16, tf.bfloat16)
 
 
 def jit(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` as one XLA program; inside a jitted function it becomes part of the outer program."""
-    return functools.wraps(fn)(tf.function(fn, jit_compile=True, autograph=False))
+    """`fn` as one XLA program; inside a jitted function it becomes part of the outer program.
+
+    Each kind of device has a program of its own: `fn` may take other forms there.
+    """
+    programs = {kind: tf.function(fn, jit_compile=True, autograph=False) for kind in device.KINDS}
+
+    @functools.wraps(fn)
+    def run(*args: Any, **options: Any) -> Any:
+        return programs[device.kind()](*args, **options)
+
+    return run
 
 
 def jit_forward(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,7 +18,9 @@ def add(commands: Commands) -> None:
     made = command(
         commands, "accelerate", run, "Replace the layers of a saved Keras model by faster ones."
     )
-    made.add_argument("source", type=Path, metavar="IN.keras", help="what `model.save` wrote")
+    made.add_argument(
+        "source", type=Path, metavar="IN.keras", help="a Keras model, or what `recops train` wrote"
+    )
     made.add_argument("target", type=Path, metavar="OUT.keras", help="where the copy goes")
     made.add_argument(
         "--batch", type=Path, metavar="FILE.npz", help="inputs by name; default: drawn"
@@ -43,8 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"accelerate: OUT must end in .keras, got {arguments.target}")
     _check_writable(arguments.target)
     from recops import accelerate
+    from recops.cli.saved_models import load
 
-    model = _loaded(arguments.source)
+    model = load(arguments.source, "accelerate", compiled=True)
     batch = None if arguments.batch is None else _batch(arguments.batch)
     fast, report = accelerate(
         model,
@@ -73,37 +76,6 @@ def _check_writable(target: Path) -> None:
         raise OSError(f"accelerate: {target} cannot be written: {error.strerror}") from error
     if target.exists() and not os.access(target, os.W_OK):
         raise PermissionError(f"accelerate: {target} is read-only; choose another OUT")
-
-
-def _loaded(source: Path) -> Any:
-    """The model of a file. Raises: ValueError in a sentence, whatever is wrong with the file."""
-    if not source.is_file():
-        raise FileNotFoundError(f"accelerate: there is no file {source}")
-    if not zipfile.is_zipfile(source):
-        raise ValueError(f"accelerate: {source} is no whole .keras file; save the model again")
-    from recops._core.compat import keras
-
-    try:
-        return keras.models.load_model(source)
-    # Keras raises nearly any class for what a file holds.
-    except Exception as error:
-        raise ValueError(f"accelerate: {source} cannot be loaded: {_why(error)}") from error
-
-
-def _why(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if "Lambda" in text and "safe_mode" in text:
-        return (
-            "it holds a Lambda layer, whose code is not run from a file; load it in Python with "
-            "safe_mode=False and call recops.accelerate(model)"
-        )
-    if "Could not locate" in text:
-        named = text.split("Could not locate", 1)[1].split(".", 1)[0]
-        return (
-            f"could not locate{named}; it is of a package that this environment lacks, or needs "
-            f"custom_objects: load it in Python and call recops.accelerate(model)"
-        )
-    return f"{type(error).__name__}: {text[:300]}"
 
 
 def _batch(path: Path) -> Any:

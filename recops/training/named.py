@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recops import losses
-from recops._core import checks, dispatch
+from recops._core import checks, device, dispatch
 from recops._core.compat import keras
 from recops.data import Dataset, movielens_100k
 from recops.data.readers import READERS
@@ -58,7 +58,7 @@ def train_named(
         learning rate is, for the deep one.
       backend: of all layers while training; the saved model names none.
       precision: "float32", "mixed_bfloat16" or "mixed_float16".
-      jit: "on" compiles the step with XLA; "auto" does where a GPU is visible.
+      jit: "on" compiles the step with XLA; "auto" does where a GPU will run it.
 
     Returns: Result.
 
@@ -191,7 +191,7 @@ def build(
         model.compile(
             optimizers.made(named, rate, settings, model),
             losses.identity if data.task == "retrieval" else CATALOGUE[name].loss,
-            jit_compile=jit == "on" or (jit == "auto" and dispatch.gpu_visible()),
+            jit_compile=jit == "on" or (jit == "auto" and device.kind() == "GPU"),
         )
     return model
 

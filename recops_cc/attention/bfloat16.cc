@@ -75,9 +75,9 @@ void StoreRow(Vec<float> v, bfloat16* to) {
 
 }  // namespace
 
-// Processors with tiles multiply pairs no faster than float32, and a head is small for a tile.
+// A head is small for a tile, and a processor that has them multiplies pairs no faster than float32.
 bool PairedAttention(const Call& call) {
-  if (HasTiles()) return false;
+  if (HasTiles() || !VectorPairsPay()) return false;
   const Sizes n = SizesOf(call);
   call.parallel(n.batch * n.heads, HeadsAtOnce(n), [&](int64_t begin, int64_t end) {
     PairedHead head(call, n);
@@ -104,7 +104,7 @@ bool PairedAttention(const Call& call) {
 }
 
 bool PairedAttentionGrad(const Call& call) {
-  if (HasTiles()) return false;
+  if (HasTiles() || !VectorPairsPay()) return false;
   const Sizes n = SizesOf(call);
   call.parallel(n.batch * n.heads, HeadsAtOnce(n), [&](int64_t begin, int64_t end) {
     PairedHead head(call, n);

@@ -279,6 +279,7 @@ class PairedBackward {
 }  // namespace
 
 bool PairedCompress(const Call& call) {
+  if (!PairsPay()) return false;
   const Layer s = LayerOf(call);
   const std::vector<FieldPair> pairs = FieldPairs(s);
   const auto all = static_cast<int64_t>(pairs.size());
@@ -318,6 +319,7 @@ bool PairedCompress(const Call& call) {
 }
 
 bool PairedCompressGrad(const Call& call) {
+  if (!PairsPay()) return false;
   const Layer s = LayerOf(call);
   const int64_t size = WholeTiles(s.products()) * s.stride;
   const Scratch<Pair> kernel = ByProducts(call, s);

@@ -2,6 +2,9 @@
 // as fast. Asked for at run time, so that the same library runs on processors without tiles.
 #pragma once
 
+#include <cstdlib>
+#include <cstring>
+
 #include "pairs.h"
 
 #if defined(RECOPS_BFLOAT16_PAIRS) && defined(__linux__)
@@ -10,9 +13,6 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include <cstdlib>
-#include <cstring>
 
 namespace recops {
 
@@ -137,7 +137,23 @@ struct Tiles {
 
 #ifdef RECOPS_BFLOAT16_PAIRS
 
+#include <cpuid.h>
+
 namespace recops {
+
+// Whether vectors multiply pairs faster than the same values as float32: AMD's processors do at
+// twice the rate, Intel's have one port for pairs and two for float32. RECOPS_PAIRS=0 or 1 says so.
+inline bool VectorPairsPay() {
+  static const bool pay = [] {
+    if (const char* wanted = std::getenv("RECOPS_PAIRS")) return std::strcmp(wanted, "0") != 0;
+    unsigned top, vendor[3];
+    if (!__get_cpuid(0, &top, &vendor[0], &vendor[2], &vendor[1])) return true;
+    return std::memcmp(vendor, "GenuineIntel", sizeof(vendor)) != 0;
+  }();
+  return pay;
+}
+
+inline bool PairsPay() { return HasTiles() || VectorPairsPay(); }
 
 // c[m, n] = a[m, 2k] b[2k, n] (plus c where `add`) on tiles or by pairs. Whole tiles are multiplied:
 // m, n and k are multiples of 16, but where `tiles` is false, m and k need not be.

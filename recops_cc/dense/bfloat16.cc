@@ -178,6 +178,7 @@ class KernelGradient {
 }  // namespace
 
 bool PairedForward(const Call& call) {
+  if (!PairsPay()) return false;
   const Sizes s(call);
   const bool tiles = HasTiles();
   const Panels kernel = Kernel(call, s);
@@ -201,6 +202,7 @@ bool PairedForward(const Call& call) {
 }
 
 bool PairedBackward(const Call& call) {
+  if (!PairsPay()) return false;
   const Sizes s(call);
   const bool tiles = HasTiles();
   const Panels turned = TurnedKernel(call, s);

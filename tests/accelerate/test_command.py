@@ -84,7 +84,7 @@ def _foreign(source: Path) -> None:
         (_no_zip, "is no whole .keras file"),
         (_lambda, "holds a Lambda layer"),
         (_foreign, "Foreign"),
-        (Path.unlink, "there is no file"),
+        (Path.unlink, "there is no model at"),
     ],
 )
 def test_a_file_that_is_no_model(

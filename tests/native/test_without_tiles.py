@@ -1,4 +1,4 @@
-"""The bfloat16 kernels by pairs, on a processor whose tiles hide them from every other test."""
+"""The bfloat16 kernels by pairs and without, where what the processor prefers hides them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ def _flags() -> set[str]:
     return set(found.read_text().split()) if found.exists() else set()
 
 
-@pytest.mark.skipif("amx_bf16" not in _flags(), reason="without tiles all tests take the pairs")
-def test_kernels_by_pairs_keep_the_contract():
+@pytest.mark.skipif("avx512_bf16" not in _flags(), reason="the kernels multiply float32 alone")
+@pytest.mark.parametrize("pairs", ["0", "1"])
+def test_kernels_without_tiles_keep_the_contract(pairs: str):
     ops = "dense or compressed_interaction or multi_head_attention"
     command = ["-m", "pytest", "-q", "-n", "0", "tests/ops/test_contract.py", "-k"]
     done = subprocess.run(
         [sys.executable, *command, f"cpp and bfloat16 and eager and ({ops})"],
-        env={**os.environ, "RECOPS_AMX": "0"},
+        env={**os.environ, "RECOPS_AMX": "0", "RECOPS_PAIRS": pairs},
         cwd=ROOT,
         capture_output=True,
         text=True,

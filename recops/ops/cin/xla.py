@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from recops._core import dispatch
+from recops._core import device
 from recops._core.numerics import accumulate, jit, jit_forward, twice
 from recops.ops.cin import reference
 from recops.ops.cin.reference import stacked
@@ -129,7 +129,7 @@ def _square_map(fields: int) -> np.ndarray:
 
 def _rows(dim: int) -> int:
     """Rows of a block."""
-    columns = _COLUMNS_GPU if dispatch.gpu_visible() else _COLUMNS_CPU
+    columns = device.form(gpu=_COLUMNS_GPU, cpu=_COLUMNS_CPU)
     return max(1, columns // dim)
 
 

@@ -39,12 +39,13 @@ def dense(
     a named backend cannot run.
 
     Numerics: 16-bit products are summed in float32, and so are the gradients of kernel and bias
-    over the rows; bias and activation are float32, and the result is rounded once. In bfloat16 the
-    gradient of the sums is rounded once too.
+    over the rows; bias and activation are float32, and the result is rounded once. On tiles and by
+    pairs the gradient of the sums is rounded to bfloat16 once.
 
     Cost: 2RNU flops forward and twice that backward, R the rows. `cpp` multiplies bfloat16 on AMX
-    tiles or by AVX-512 pairs where the processor has them, in graphs and under jit alike, where
-    XLA's own CPU products are of float32. The backward keeps `x`, `kernel` and the result.
+    tiles, by AVX-512 pairs or as float32, whichever the processor is fastest at, in graphs and
+    under jit alike; XLA's own CPU products are of float32. The backward keeps `x`, `kernel` and
+    the result.
 
     Source: Glorot et al., Deep Sparse Rectifier Neural Networks, AISTATS 2011, for "relu".
 

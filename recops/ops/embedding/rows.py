@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import dispatch
+from recops._core import device
 
 
 def field_rows(
@@ -84,7 +84,7 @@ def _poison(values: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, Callable[..
 
     # On a GPU the select joins the gather's kernel and a branch would wait for the host; on a CPU
     # the select is another pass over the values and the branch costs nothing.
-    branch = not dispatch.gpu_visible()
+    branch = device.form(gpu=False, cpu=True)
     result = tf.cond(tf.reduce_all(valid), lambda: values, poisoned) if branch else poisoned()
     # What comes back from a NaN is NaN already: no second pass over it.
     return result, lambda dy: (dy, None)

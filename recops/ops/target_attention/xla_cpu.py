@@ -19,7 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import dispatch
+from recops._core import device
 from recops._core.activations import ACTIVATIONS
 from recops._core.numerics import accumulate, jit, jit_forward, twice
 from recops.ops.target_attention import reference
@@ -153,7 +153,7 @@ def _sums(x: tf.Tensor, dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     On a CPU as a batch of T products, for which the steps need not lie in any order: XLA runs a
     single GEMM of so many rows and so few columns on one thread there.
     """
-    if dispatch.gpu_visible():
+    if device.kind() == "GPU":
         flat, dflat = (tf.reshape(t, [-1, t.shape[2]]) for t in (x, dy))
         return tf.matmul(flat, dflat, transpose_a=True), tf.reduce_sum(dflat, axis=0)
     batch, steps = tf.unstack(tf.shape(x)[:2])
