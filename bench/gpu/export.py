@@ -121,8 +121,7 @@ def main() -> None:
             for row in export(case, dtype, options.build):
                 rows[row["name"]] = row
                 print(row["name"], row.get("status", "lowered"), flush=True)
-                index.write_text("".join(json.dumps(r) + "
-" for r in rows.values()))
+                index.write_text("".join(json.dumps(r) + "\n" for r in rows.values()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Attentional pooling through matrices over fields, backward by hand and without a scatter.
+"""Attentional pooling in the form for a CPU's XLA: the pairs' products, and matrices over fields.
 
     pooled = sum_i x_i * (U x)_i  with U [F, F] the weights above the diagonal,
 
@@ -8,28 +8,11 @@ so the weighted sum over pairs and its gradient to the weights are small batched
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit, jit_forward, twice
-from recops.ops.attentional_pooling import reference
+from recops._core.numerics import accumulate
 from recops.ops.pairwise import pairs
-
-_Outputs = tuple[tf.Tensor, tf.Tensor]
-
-
-@tf.custom_gradient
-def attentional_pooling(
-    x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor
-) -> tuple[_Outputs, Callable[..., list[tf.Tensor]]]:
-    inputs = (x, kernel, bias, projection)
-    pooled, weights, kept = _forward(*inputs)
-
-    def grad(dpooled: tf.Tensor, dweights: tf.Tensor) -> list[tf.Tensor]:
-        return _gradient(inputs, (kept,), (dpooled, dweights))
-
-    return (pooled, weights), grad
 
 
 def _hidden(
@@ -48,9 +31,8 @@ def _hidden(
     return products, kernels, tf.nn.relu(tf.matmul(products, kernels) + bias)
 
 
-@jit_forward
 @functools.partial(accumulate, narrow=2)
-def _forward(
+def forward(
     x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The outputs, and the weights before they are rounded to 16 bits.
@@ -67,9 +49,8 @@ def _forward(
     return tf.reduce_sum(x * tf.matmul(above, x), axis=1), weights, weights
 
 
-@jit
 @accumulate
-def _backward(
+def backward(
     x: tf.Tensor,
     kernel: tf.Tensor,
     bias: tf.Tensor,
@@ -98,6 +79,3 @@ def _backward(
         tf.reduce_sum(dbias, axis=[0, 1]),
         tf.reduce_sum(dprojection, axis=[0, 1]),
     )
-
-
-_gradient = twice(_backward, reference.attentional_pooling)

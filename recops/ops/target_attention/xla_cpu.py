@@ -1,4 +1,4 @@
-"""The activation unit with its first layer folded, its backward by hand.
+"""The activation unit in the form for a CPU's XLA: its first layer folded to a kernel an example.
 
 The first layer is linear in k once q is known, with W = [Wq; Wk; Wd; Wp] in rows of D:
 
@@ -14,60 +14,14 @@ threads, where a single one that sums over all steps into [2D, A] runs on one.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
-from recops._core import device
 from recops._core.activations import ACTIVATIONS
-from recops._core.numerics import accumulate, jit, jit_forward, twice
-from recops.ops.target_attention import reference
+from recops._core.numerics import accumulate
 from recops.ops.target_attention.unit import folded, weigh, without_padding
 
 _Tensors = list[tf.Tensor]
-
-
-def target_attention(
-    query: tf.Tensor,
-    keys: tf.Tensor,
-    kernels: _Tensors,
-    biases: _Tensors,
-    mask: tf.Tensor,
-    activation: str,
-    normalize: bool,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    return _op(activation, normalize)(query, keys, mask, *kernels, *biases)
-
-
-@functools.cache
-def _op(activation: str, normalize: bool) -> Callable[..., Any]:
-    options: dict[str, Any] = {"activation": activation, "normalize": normalize}
-    forward = jit_forward(accumulate(functools.partial(_forward, **options), narrow=2))
-    program = jit(accumulate(functools.partial(_backward, **options)))
-    backward = twice(
-        lambda query, keys, kernels, biases, mask, *rest: program(
-            query, keys, mask, kernels, *rest
-        ),
-        functools.partial(reference.target_attention, **options),
-    )
-
-    @tf.custom_gradient
-    def op(
-        query: tf.Tensor, keys: tf.Tensor, mask: tf.Tensor, *network: tf.Tensor
-    ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., Any]]:
-        kernels, biases = list(network[: len(network) // 2]), list(network[len(network) // 2 :])
-        pooled, weights, kept, *hidden = forward(query, keys, mask, kernels, biases)
-
-        def grad(dpooled: tf.Tensor, dweights: tf.Tensor) -> tuple[Any, ...]:
-            dquery, dkeys, *dnetwork = backward(
-                (query, keys, kernels, biases, mask), (kept, hidden), (dpooled, dweights)
-            )
-            return (dquery, dkeys, None, *dnetwork)
-
-        return (pooled, weights), grad
-
-    return op
 
 
 def _dense(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -80,7 +34,8 @@ def _dense(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.matmul(tf.reshape(x, [-1, x.shape[2]]), kernel), [-1, steps, units])
 
 
-def _forward(
+@functools.partial(accumulate, narrow=2)
+def forward(
     query: tf.Tensor,
     keys: tf.Tensor,
     mask: tf.Tensor,
@@ -104,7 +59,8 @@ def _forward(
     return pooled, weights, weights, *hidden
 
 
-def _backward(
+@accumulate
+def backward(
     query: tf.Tensor,
     keys: tf.Tensor,
     mask: tf.Tensor,
@@ -150,12 +106,9 @@ def _backward(
 def _sums(x: tf.Tensor, dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Gradients of a kernel and its bias: x^T dy and the sum of dy over all B T steps.
 
-    On a CPU as a batch of T products, for which the steps need not lie in any order: XLA runs a
-    single GEMM of so many rows and so few columns on one thread there.
+    As a batch of T products, for which the steps need not lie in any order: XLA runs a single GEMM
+    of so many rows and so few columns on one thread.
     """
-    if device.kind() == "GPU":
-        flat, dflat = (tf.reshape(t, [-1, t.shape[2]]) for t in (x, dy))
-        return tf.matmul(flat, dflat, transpose_a=True), tf.reduce_sum(dflat, axis=0)
     batch, steps = tf.unstack(tf.shape(x)[:2])
     x = tf.reshape(x, [steps, batch, x.shape[2]])
     dy = tf.reshape(dy, [steps, batch, dy.shape[2]])

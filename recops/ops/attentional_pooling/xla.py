@@ -1,0 +1,114 @@
+"""Attentional pooling by Gram matrices, backward by hand and without a scatter or a pair's product.
+
+What unit a of the hidden layer sees of a pair is x_i diag(W_a) x_j: for all pairs of an example one
+product [A F, D] x [D, F], half the memory of the pairs' products [P, D], which nothing forms here.
+
+    pooled = 1/2 sum_i x_i * (S x)_i  with S [F, F] the weights of both orders, 0 on the diagonal
+
+With M_a [F, F] the gradients of the scores where unit a is above 0, all gradients of the network
+are sums over M_a x: of W by Y_a = M_a x, of x by sum_a p_a W_a * Y_a. That of the projection needs
+no sum over pairs of its own, since a relu is its derivative times what it is of.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from recops._core import device
+from recops._core.numerics import jit, jit_forward, twice, widened
+from recops._core.products import einsum
+from recops.ops.attentional_pooling import reference, xla_cpu
+from recops.ops.pairwise import pairs
+
+_Outputs = tuple[tf.Tensor, tf.Tensor]
+
+
+def attentional_pooling(
+    x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor
+) -> _Outputs:
+    forms = device.form(gpu=(_forward, _backward), cpu=(xla_cpu.forward, xla_cpu.backward))
+    return _op(*forms)(x, kernel, bias, projection)
+
+
+@functools.cache
+def _op(forward: Any, backward: Any) -> Callable[..., _Outputs]:
+    forward = jit_forward(forward)
+    gradient = twice(jit(backward), reference.attentional_pooling)
+
+    @tf.custom_gradient
+    def op(*inputs: tf.Tensor) -> tuple[_Outputs, Callable[..., list[tf.Tensor]]]:
+        pooled, weights, kept = forward(*inputs)
+
+        def grad(dpooled: tf.Tensor, dweights: tf.Tensor) -> list[tf.Tensor]:
+            return gradient(inputs, (kept,), (dpooled, dweights))
+
+        return (pooled, weights), grad
+
+    return op
+
+
+def _gram(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """x_i diag(W_a) x_j, rounded to what is stored, [B, A, F, F]."""
+    fields, dim, width = x.shape[1], x.shape[2], kernel.shape[1]
+    scaled = x[:, None] * tf.transpose(kernel)[:, None]  # [B, A, F, D]
+    scaled = tf.reshape(scaled, [-1, width * fields, dim])
+    gram = einsum("bid,bjd->bij", scaled, x, x.dtype)
+    return tf.reshape(gram, [-1, width, fields, fields])
+
+
+def _pooling(x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """sum over j of w_ij x_j, [B, F, D]."""
+    full = tf.cast(pairs.symmetric(weights, x.shape[1]), x.dtype)
+    return einsum("bij,bjd->bid", full, x)
+
+
+def _forward(
+    x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The outputs, and the weights before they are rounded to 16 bits.
+
+    A score's gradient is a difference of what its weight gains and what all gain: small, where the
+    rounding of the weights is not.
+    """
+    gram, wide, shift, scale = widened(_gram(x, kernel), x, bias, projection)
+    hidden = tf.nn.relu(gram + shift[:, None, None])
+    scores = tf.reduce_sum(hidden * scale[:, None, None], axis=1)
+    weights = tf.nn.softmax(pairs.upper_take(scores))  # [B, P]
+    pooled = 0.5 * tf.reduce_sum(wide * _pooling(x, weights), axis=1)
+    return tf.cast(pooled, x.dtype), tf.cast(weights, x.dtype), weights
+
+
+def _backward(
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    bias: tf.Tensor,
+    projection: tf.Tensor,
+    weights: tf.Tensor,
+    dpooled: tf.Tensor,
+    dweights: tf.Tensor,
+) -> tuple[tf.Tensor, ...]:
+    fields, dim, width = x.shape[1], x.shape[2], kernel.shape[1]
+    turned = einsum("bid,bjd->bij", x * dpooled[:, None], x)  # [B, F, F]
+    gram, wide, matrix, shift, scale, above, given = widened(
+        _gram(x, kernel), x, kernel, bias, projection, dpooled, dweights
+    )
+    given += pairs.upper_take(turned)
+    centre = tf.reduce_sum(weights * given, axis=1, keepdims=True)
+    dscores = pairs.symmetric(weights * (given - centre), fields)  # [B, F, F]
+    alive = gram + shift[:, None, None] > 0
+    masked = tf.where(alive, dscores[:, None], tf.zeros([], dscores.dtype))  # [B, A, F, F]
+    rows = tf.reshape(tf.cast(masked, x.dtype), [-1, width * fields, fields])
+    sums = einsum("bij,bjd->bid", rows, x, x.dtype)
+    sums = widened(tf.reshape(sums, [-1, width, fields, dim]))[0]
+    # Both orders of a pair are in them.
+    of_kernel = 0.5 * tf.transpose(tf.reduce_sum(sums * wide[:, None], axis=[0, 2]))  # [D, A]
+    of_bias = 0.5 * tf.reduce_sum(masked, axis=[0, 2, 3])
+    dx = above[:, None] * _pooling(x, weights)
+    dx += tf.reduce_sum(sums * tf.transpose(matrix * scale)[:, None], axis=1)
+    dprojection = tf.reduce_sum(matrix * of_kernel, axis=0) + shift * of_bias
+    results = dx, of_kernel * scale, of_bias * scale, dprojection
+    return tuple(tf.cast(result, x.dtype) for result in results)
