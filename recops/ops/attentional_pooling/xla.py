@@ -52,12 +52,12 @@ def _op(forward: Any, backward: Any) -> Callable[..., _Outputs]:
 
 
 def _gram(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """x_i diag(W_a) x_j, rounded to what is stored, [B, A, F, F]."""
+    """x_i diag(W_a) x_j, rounded to what is stored, [B, F, A, F]."""
     fields, dim, width = x.shape[1], x.shape[2], kernel.shape[1]
-    scaled = x[:, None] * tf.transpose(kernel)[:, None]  # [B, A, F, D]
-    scaled = tf.reshape(scaled, [-1, width * fields, dim])
+    scaled = x[:, :, None] * tf.transpose(kernel)  # [B, F, A, D]
+    scaled = tf.reshape(scaled, [-1, fields * width, dim])
     gram = einsum("bid,bjd->bij", scaled, x, x.dtype)
-    return tf.reshape(gram, [-1, width, fields, fields])
+    return tf.reshape(gram, [-1, fields, width, fields])
 
 
 def _pooling(x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
@@ -75,8 +75,8 @@ def _forward(
     rounding of the weights is not.
     """
     gram, wide, shift, scale = widened(_gram(x, kernel), x, bias, projection)
-    hidden = tf.nn.relu(gram + shift[:, None, None])
-    scores = tf.reduce_sum(hidden * scale[:, None, None], axis=1)
+    hidden = tf.nn.relu(gram + shift[:, None])
+    scores = tf.reduce_sum(hidden * scale[:, None], axis=2)
     weights = tf.nn.softmax(pairs.upper_take(scores))  # [B, P]
     pooled = 0.5 * tf.reduce_sum(wide * _pooling(x, weights), axis=1)
     return tf.cast(pooled, x.dtype), tf.cast(weights, x.dtype), weights
@@ -93,22 +93,24 @@ def _backward(
 ) -> tuple[tf.Tensor, ...]:
     fields, dim, width = x.shape[1], x.shape[2], kernel.shape[1]
     turned = einsum("bid,bjd->bij", x * dpooled[:, None], x)  # [B, F, F]
-    gram, wide, matrix, shift, scale, above, given = widened(
-        _gram(x, kernel), x, kernel, bias, projection, dpooled, dweights
+    gram, matrix, shift, scale, above, given = widened(
+        _gram(x, kernel), kernel, bias, projection, dpooled, dweights
     )
     given += pairs.upper_take(turned)
     centre = tf.reduce_sum(weights * given, axis=1, keepdims=True)
     dscores = pairs.symmetric(weights * (given - centre), fields)  # [B, F, F]
-    alive = gram + shift[:, None, None] > 0
-    masked = tf.where(alive, dscores[:, None], tf.zeros([], dscores.dtype))  # [B, A, F, F]
-    rows = tf.reshape(tf.cast(masked, x.dtype), [-1, width * fields, fields])
-    sums = einsum("bij,bjd->bid", rows, x, x.dtype)
-    sums = widened(tf.reshape(sums, [-1, width, fields, dim]))[0]
+    alive = gram + shift[:, None] > 0
+    masked = tf.where(alive, dscores[:, :, None], tf.zeros([], dscores.dtype))  # [B, F, A, F]
+    rows = tf.reshape(tf.cast(masked, x.dtype), [-1, fields * width, fields])
+    # With a column of ones, whose products are the sums for the bias.
+    longer = tf.concat([x, tf.ones_like(x[:, :, :1])], axis=2)
+    sums = tf.reshape(einsum("bij,bjd->bid", rows, longer, x.dtype), [-1, fields, width, dim + 1])
     # Both orders of a pair are in them.
-    of_kernel = 0.5 * tf.transpose(tf.reduce_sum(sums * wide[:, None], axis=[0, 2]))  # [D, A]
-    of_bias = 0.5 * tf.reduce_sum(masked, axis=[0, 2, 3])
+    squares = 0.5 * einsum("bid,biae->ade", longer, sums)
+    *of_kernel, of_bias = tf.unstack(tf.linalg.diag_part(squares), axis=1)  # [A] each
+    of_kernel = tf.stack(of_kernel)  # [D, A]
     dx = above[:, None] * _pooling(x, weights)
-    dx += tf.reduce_sum(sums * tf.transpose(matrix * scale)[:, None], axis=1)
+    dx += tf.reduce_sum(widened(sums)[0][..., :dim] * tf.transpose(matrix * scale), axis=2)
     dprojection = tf.reduce_sum(matrix * of_kernel, axis=0) + shift * of_bias
     results = dx, of_kernel * scale, of_bias * scale, dprojection
     return tuple(tf.cast(result, x.dtype) for result in results)
