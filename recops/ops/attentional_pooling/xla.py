@@ -60,10 +60,26 @@ def _gram(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     return tf.reshape(gram, [-1, fields, width, fields])
 
 
+def _halves(*tensors: tf.Tensor) -> list[tuple[tf.Tensor, ...]]:
+    """Either half of the batch, of each tensor.
+
+    What is of one half on the way back is dropped before the other is made, which keeps the memory
+    below that of the pairs' products.
+    """
+    half = tf.shape(tensors[0])[0] // 2
+    return [tuple(t[:half] for t in tensors), tuple(t[half:] for t in tensors)]
+
+
+def _scores(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor) -> tf.Tensor:
+    """The score of each pair, [B, F, F]."""
+    gram, shift, scale = widened(_gram(x, kernel), bias, projection)
+    return tf.reduce_sum(tf.nn.relu(gram + shift[:, None]) * scale[:, None], axis=2)
+
+
 def _pooling(x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """sum over j of w_ij x_j, [B, F, D]."""
     full = tf.cast(pairs.symmetric(weights, x.shape[1]), x.dtype)
-    return einsum("bij,bjd->bid", full, x)
+    return widened(einsum("bij,bjd->bid", full, x, x.dtype))[0]
 
 
 def _forward(
@@ -74,11 +90,9 @@ def _forward(
     A score's gradient is a difference of what its weight gains and what all gain: small, where the
     rounding of the weights is not.
     """
-    gram, wide, shift, scale = widened(_gram(x, kernel), x, bias, projection)
-    hidden = tf.nn.relu(gram + shift[:, None])
-    scores = tf.reduce_sum(hidden * scale[:, None], axis=2)
-    weights = tf.nn.softmax(pairs.upper_take(scores))  # [B, P]
-    pooled = 0.5 * tf.reduce_sum(wide * _pooling(x, weights), axis=1)
+    scores = [_scores(*rows, kernel, bias, projection) for rows in _halves(x)]
+    weights = tf.nn.softmax(pairs.upper_take(tf.concat(scores, axis=0)))  # [B, P]
+    pooled = 0.5 * tf.reduce_sum(widened(x)[0] * _pooling(x, weights), axis=1)
     return tf.cast(pooled, x.dtype), tf.cast(weights, x.dtype), weights
 
 
@@ -91,17 +105,30 @@ def _backward(
     dpooled: tf.Tensor,
     dweights: tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
-    fields, dim, width = x.shape[1], x.shape[2], kernel.shape[1]
     turned = einsum("bid,bjd->bij", x * dpooled[:, None], x)  # [B, F, F]
-    gram, matrix, shift, scale, above, given = widened(
-        _gram(x, kernel), kernel, bias, projection, dpooled, dweights
-    )
+    above, given = widened(dpooled, dweights)
     given += pairs.upper_take(turned)
     centre = tf.reduce_sum(weights * given, axis=1, keepdims=True)
-    dscores = pairs.symmetric(weights * (given - centre), fields)  # [B, F, F]
+    dscores = tf.cast(weights * (given - centre), x.dtype)
+    dscores = pairs.symmetric(dscores, x.shape[1])  # [B, F, F]
+    halves = [_network_backward(*rows, kernel, bias, projection) for rows in _halves(x, dscores)]
+    dx, *dnetwork = zip(*halves)
+    results = (
+        above[:, None] * _pooling(x, weights) + tf.concat(dx, axis=0),
+        *map(tf.add_n, dnetwork),
+    )
+    return tuple(tf.cast(result, x.dtype) for result in results)
+
+
+def _network_backward(
+    x: tf.Tensor, dscores: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """Gradients of x by way of the scores, and of the network."""
+    fields, dim, width = x.shape[1], x.shape[2], kernel.shape[1]
+    gram, matrix, shift, scale = widened(_gram(x, kernel), kernel, bias, projection)
     alive = gram + shift[:, None] > 0
     masked = tf.where(alive, dscores[:, :, None], tf.zeros([], dscores.dtype))  # [B, F, A, F]
-    rows = tf.reshape(tf.cast(masked, x.dtype), [-1, fields * width, fields])
+    rows = tf.reshape(masked, [-1, fields * width, fields])
     # With a column of ones, whose products are the sums for the bias.
     longer = tf.concat([x, tf.ones_like(x[:, :, :1])], axis=2)
     sums = tf.reshape(einsum("bij,bjd->bid", rows, longer, x.dtype), [-1, fields, width, dim + 1])
@@ -109,8 +136,6 @@ def _backward(
     squares = 0.5 * einsum("bid,biae->ade", longer, sums)
     *of_kernel, of_bias = tf.unstack(tf.linalg.diag_part(squares), axis=1)  # [A] each
     of_kernel = tf.stack(of_kernel)  # [D, A]
-    dx = above[:, None] * _pooling(x, weights)
-    dx += tf.reduce_sum(widened(sums)[0][..., :dim] * tf.transpose(matrix * scale), axis=2)
+    dx = tf.reduce_sum(widened(sums)[0][..., :dim] * tf.transpose(matrix * scale), axis=2)
     dprojection = tf.reduce_sum(matrix * of_kernel, axis=0) + shift * of_bias
-    results = dx, of_kernel * scale, of_bias * scale, dprojection
-    return tuple(tf.cast(result, x.dtype) for result in results)
+    return dx, of_kernel * scale, of_bias * scale, dprojection
