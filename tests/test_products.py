@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from recops._core import device, products, xla_ops
 from tests import testing
+from tests.lowering import dots
 
 B, T, S, N, E = 3, 5, 7, 2, 33
 HALF = ("float16", "bfloat16")
@@ -91,13 +90,6 @@ def test_a_gradient_has_a_gradient() -> None:
             out = products.einsum("te,se->st", a, b)
         da = inner.gradient(out, a)  # the sum of b over its rows, for every row of a
     np.testing.assert_allclose(tf.cast(outer.gradient(da, b), tf.float32), np.full((S, E), T))
-
-
-def dots(hlo: str) -> list[tuple[str, list[str]]]:
-    """Result and operand types of each product in the text of a module."""
-    types = dict(re.findall(r"(\S+) = (\w+)\[", hlo))
-    found = re.findall(r"= (\w+)\[[^=]*? dot\(([^)]*)\)", hlo)
-    return [(out, [types[name.split()[-1]] for name in names.split(", ")]) for out, names in found]
 
 
 @pytest.mark.parametrize(("dtype", "short"), [("float16", "f16"), ("bfloat16", "bf16")])

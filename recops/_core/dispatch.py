@@ -1,7 +1,8 @@
 """Which backend runs an op: one room a family of ops, one function an op in each backend module.
 
 `auto` takes `xla` where a GPU will run it, else `cpp`, else `xla`, else `reference`. A backend
-named by the caller runs or raises `BackendError`. The choice is made while tracing, from static facts.
+named by the caller runs or raises `BackendError`. The choice is made while tracing, from static
+facts.
 """
 
 from __future__ import annotations

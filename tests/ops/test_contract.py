@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from recops import ops
-from recops._core import dispatch
+from recops._core import device, dispatch
 from recops._core.cases import Case, differentiated
 from recops.profiling import op_bench
 from tests import testing
@@ -69,6 +69,22 @@ def test_value_and_gradient(
     got = call()
 
     assert ran, f"{backend} was asked for but did not run"
+    plain = _plain_errors(case.op, case.name, dtype) if dtype in testing.ROUNDING else {}
+    for part, kind in enumerate(("value", "gradient")):
+        assert len(got[part]) == len(want[part])
+        for index, (g, w) in enumerate(zip(got[part], want[part])):
+            allowed = testing.bound(dtype, kind, plain[kind][index] if plain else None)
+            assert testing.error(g, w) <= allowed, f"{kind} {index}"
+
+
+@pytest.mark.parametrize("case", testing.cases(), ids=lambda c: f"{c.op}-{c.name}")
+@pytest.mark.parametrize("dtype", testing.DTYPES)
+def test_the_form_for_a_gpu(case: Case, dtype: str) -> None:
+    """What `xla` makes for a GPU, run here: forward and backward as one program."""
+    want = testing.expected(case.op, case.name, dtype)
+    fn, arrays = testing.public(case, "xla"), case.arrays(dtype)
+    with device.running_on("GPU"):
+        got = testing.run(fn, arrays, "jit", want[0], case.constant)
     plain = _plain_errors(case.op, case.name, dtype) if dtype in testing.ROUNDING else {}
     for part, kind in enumerate(("value", "gradient")):
         assert len(got[part]) == len(want[part])

@@ -1,7 +1,11 @@
 """Attention that keeps no [B, N, T, S]: going back, row statistics make the weights again.
 
-In one XLA program with its backward (a jitted train step) the compiler sees that the weights made
-again are those of the forward, and may keep them instead.
+In one XLA program with its backward (a jitted train step) a barrier hides that the scores made
+again are those of the forward, which XLA would keep instead, and has them made when they are
+needed. XLA for a CPU does not heed it.
+
+Of 16-bit inputs all that is multiplied has 16 bits. So have the scores of bfloat16 and their
+gradients where they lie in memory: they are most of what is moved. Their softmax is float32.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit, jit_forward, twice
+from recops._core import products, xla_ops
+from recops._core.numerics import jit, jit_forward, twice, widened
 from recops.ops.attention import reference
 from recops.ops.attention.padding import without_padding
 
@@ -25,9 +30,9 @@ def multi_head_attention(
 
 @functools.cache
 def _op(scale: float) -> Callable[..., tf.Tensor]:
-    forward = jit_forward(accumulate(functools.partial(_forward, scale=scale), narrow=1))
+    forward = jit_forward(functools.partial(_forward, scale=scale))
     formula = functools.partial(reference.multi_head_attention, scale=scale)
-    backward = twice(jit(accumulate(functools.partial(_backward, scale=scale))), formula)
+    backward = twice(jit(functools.partial(_backward, scale=scale)), formula)
 
     @tf.custom_gradient
     def op(
@@ -49,10 +54,10 @@ def _heads_first(*tensors: tf.Tensor) -> list[tf.Tensor]:
     return [tf.transpose(tensor, [0, 2, 1, 3]) for tensor in tensors]
 
 
-def _scores(q: tf.Tensor, k: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+def _scores(q: tf.Tensor, k: tf.Tensor, mask: tf.Tensor, scale: float) -> tf.Tensor:
     """[B, N, T, S], the least number under the mask."""
-    scores = tf.matmul(q, k, transpose_b=True)
-    return tf.where(mask, scores, scores.dtype.min)
+    (scores,) = widened(products.matmul(q, k, transpose_b=True, dtype=products.stored(q.dtype)))
+    return tf.where(mask, scores * scale, scores.dtype.min)
 
 
 def _weights(scores: tf.Tensor, mask: tf.Tensor, maxima: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
@@ -66,11 +71,12 @@ def _forward(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The output, and each row's maximum and sum [B, N, T, 1]."""
     key, value = without_padding(key, mask), without_padding(value, mask)
-    q, k, v = _heads_first(query * scale, key, value)
-    scores = _scores(q, k, mask)
+    q, k, v = _heads_first(query, key, value)
+    scores = _scores(q, k, mask, scale)
     maxima = tf.reduce_max(scores, axis=-1, keepdims=True)
     sums = tf.reduce_sum(tf.exp(scores - maxima), axis=-1, keepdims=True)
-    (out,) = _heads_first(tf.matmul(_weights(scores, mask, maxima, sums), v))
+    weights = tf.cast(_weights(scores, mask, maxima, sums), v.dtype)
+    (out,) = _heads_first(products.matmul(weights, v, dtype=v.dtype))
     return out, maxima, sums
 
 
@@ -87,13 +93,17 @@ def _backward(
     scale: float,
 ) -> list[tf.Tensor]:
     key, value = without_padding(key, mask), without_padding(value, mask)
-    q, k, v, out, dout = _heads_first(query * scale, key, value, out, dout)
-    weights = _weights(_scores(q, k, mask), mask, maxima, sums)
-    dvalue = tf.matmul(weights, dout, transpose_a=True)
-    dweights = tf.matmul(dout, v, transpose_b=True)
+    q, k, v, out, dout = _heads_first(query, key, value, out, dout)
+    q, dout = xla_ops.barrier(q, dout)
+    narrow = q.dtype
+    weights = _weights(_scores(q, k, mask, scale), mask, maxima, sums)
+    dvalue = products.matmul(tf.cast(weights, narrow), dout, transpose_a=True, dtype=narrow)
+    # In 32 bits: of a row that keeps one key it is `inner`, and nothing may be left of the two.
+    dweights = products.matmul(dout, v, transpose_b=True)
+    out, above = widened(out, dout)
     # Over E, not over S: it is the sum of weights * dweights, of which nothing is read twice then.
-    inner = tf.reduce_sum(out * dout, axis=-1, keepdims=True)
-    dscores = weights * (dweights - inner)
-    dquery = tf.matmul(dscores, k) * scale
-    dkey = tf.matmul(dscores, q, transpose_a=True)
+    inner = tf.reduce_sum(out * above, axis=-1, keepdims=True)
+    dscores = tf.cast(weights * (dweights - inner) * scale, narrow)
+    dquery = products.matmul(dscores, k, dtype=narrow)
+    dkey = products.matmul(dscores, q, transpose_a=True, dtype=narrow)
     return _heads_first(dquery, dkey, dvalue)
