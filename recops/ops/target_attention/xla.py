@@ -2,11 +2,16 @@
 
 The first layer is linear in k once q is known, with W = [Wq; Wk; Wd; Wp] in rows of D:
 
-    [q, k, q - k, q * k] W = q (Wq + Wd) + [k, q * k] [Wk - Wd; Wp]
+    [q, k, q - k, q * k] W = [k, q * k, q] [Wk - Wd; Wp; Wq + Wd]
 
-so that the whole batch takes one product of half the width, [B T, 2D] x [2D, A], and a row [A] an
-example. The gradient of the folded kernel is one product too, and that of W its rows and sums.
-On a CPU a kernel an example (`xla_cpu.py`) is the faster form.
+Forward the input is made whole, for the batch in one product: XLA adds the bias and takes the
+activation in the product's own kernel, which a row an example, to be added, would prevent, and the
+folded kernel would be one rounding more. Its gradient is of the same product; those of q and k
+go through the folded kernel, [B T, A] x [A, 3D]. On a CPU a kernel an example is the faster form
+(`xla_cpu.py`).
+
+Hidden layers stand behind a barrier: XLA would else leave out their rounding to 16 bits, and write
+32 for what reads them on the way back.
 """
 
 from __future__ import annotations
@@ -17,10 +22,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import device
+from recops._core import device, xla_ops
 from recops._core.activations import ACTIVATIONS
 from recops._core.numerics import jit, jit_forward, twice, widened
-from recops._core.products import matmul
+from recops._core.products import matmul, stored
 from recops.ops.target_attention import reference, xla_cpu
 from recops.ops.target_attention.unit import weigh, without_padding
 
@@ -76,15 +81,16 @@ def _flat(x: tf.Tensor) -> tf.Tensor:
 
 
 def _dense(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """x [B, T, n] times a kernel [n, m], sums of 32 bits; what has a width of one is no product."""
+    """x [B, T, n] times a kernel [n, m], as stored; what has a width of one is no product."""
+    dtype = kernel.dtype
     if 1 in kernel.shape:
         x, kernel = widened(x, kernel)
     if kernel.shape[0] == 1:
         return x * kernel[0]
     if kernel.shape[1] == 1:
         return tf.reduce_sum(x * kernel[:, 0], axis=2, keepdims=True)
-    x, steps = tf.cast(x, kernel.dtype), tf.shape(x)[1]
-    return tf.reshape(matmul(_flat(x), kernel), [-1, steps, kernel.shape[1]])
+    x, steps = tf.cast(x, dtype), tf.shape(x)[1]
+    return tf.reshape(matmul(_flat(x), kernel, dtype=stored(dtype)), [-1, steps, kernel.shape[1]])
 
 
 def _sums(x: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
@@ -94,15 +100,20 @@ def _sums(x: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
     return matmul(_flat(x), _flat(tf.cast(dy, x.dtype)), transpose_a=True)
 
 
-def _folded(kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The first kernel for [k, q * k], [2D, A], and for q, [D, A]."""
-    of_query, of_key, of_difference, of_product = tf.split(kernel, 4)
-    return tf.concat([of_key - of_difference, of_product], axis=0), of_query + of_difference
+def _biased(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    return x + tf.cast(bias, x.dtype)
 
 
 def _with_target(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-    """[k, q * k], [B, T, 2D]."""
-    return tf.concat([keys, query[:, None] * keys], axis=2)
+    """[q, k, q - k, q * k], [B, T, 4D]."""
+    q = tf.broadcast_to(query[:, None], tf.shape(keys))
+    return tf.concat([q, keys, q - keys, q * keys], axis=2)
+
+
+def _folded(kernel: tf.Tensor) -> tf.Tensor:
+    """The first kernel for [k, q * k, q], [3D, A]."""
+    of_query, of_key, of_difference, of_product = tf.split(kernel, 4)
+    return tf.concat([of_key - of_difference, of_product, of_query + of_difference], axis=0)
 
 
 def _forward(
@@ -118,15 +129,13 @@ def _forward(
     """Pooled keys, weights; and for the backward the weights unrounded and each hidden layer."""
     function, _ = ACTIVATIONS[activation]
     keys = without_padding(keys, mask)
-    own, of_query = _folded(kernels[0])
-    shifts = widened(*biases)
-    row = _dense(query[:, None], of_query) + shifts[0]  # [B, 1, A]
-    x = _dense(_with_target(query, keys), own) + row
+    x = _biased(_dense(_with_target(query, keys), kernels[0]), biases[0])
     hidden: _Tensors = []
-    for kernel, shift in zip(kernels[1:], shifts[1:]):
-        hidden.append(tf.cast(function(x), keys.dtype))
-        x = _dense(hidden[-1], kernel) + shift
-    pooled, weights = weigh(tf.squeeze(x, axis=2), *widened(keys), mask, normalize)
+    for kernel, bias in zip(kernels[1:], biases[1:]):
+        hidden += xla_ops.barrier(tf.cast(function(x), keys.dtype))
+        x = _biased(_dense(hidden[-1], kernel), bias)
+    scores, each = widened(tf.squeeze(x, axis=2), keys)
+    pooled, weights = weigh(scores, each, mask, normalize)
     return tf.cast(pooled, keys.dtype), tf.cast(weights, keys.dtype), weights, *hidden
 
 
@@ -158,18 +167,14 @@ def _backward(
     for kernel, y in reversed(list(zip(kernels[1:], hidden))):
         dkernels.insert(0, _sums(y, dx))
         dbiases.insert(0, tf.reduce_sum(dx, axis=[0, 1]))
-        dx = _dense(dx, tf.transpose(kernel)) * derivative(*widened(y))
+        dx = widened(_dense(dx, tf.transpose(kernel)))[0] * derivative(*widened(y))
 
-    own, of_query = _folded(kernels[0])
-    drow = tf.reduce_sum(dx, axis=1)  # [B, A]
-    dof_query = _sums(query[:, None], drow[:, None])
-    dof_key, dof_product = tf.split(_sums(_with_target(query, keys), dx), 2)
-    dkernels.insert(0, tf.concat([dof_query, dof_key, dof_query - dof_key, dof_product], axis=0))
-    dbiases.insert(0, tf.reduce_sum(drow, axis=0))
-    straight, product = tf.split(_dense(dx, tf.transpose(own)), 2, axis=2)  # [B, T, D] each
-    dkeys = straight + product * target[:, None] + weights[:, :, None] * above[:, None]
-    dquery = tf.squeeze(_dense(drow[:, None], tf.transpose(of_query)), axis=1)
-    dquery += tf.reduce_sum(product * each, axis=1)
+    dbiases.insert(0, tf.reduce_sum(dx, axis=[0, 1]))
+    dkernels.insert(0, _sums(_with_target(query, keys), dx))
+    dinputs = widened(_dense(dx, tf.transpose(_folded(kernels[0]))))[0]
+    of_keys, of_products, of_target = tf.split(dinputs, 3, axis=2)  # [B, T, D] each
+    dkeys = of_keys + of_products * target[:, None] + weights[:, :, None] * above[:, None]
+    dquery = tf.reduce_sum(of_target + of_products * each, axis=1)
     return tf.nest.map_structure(
         lambda result: tf.cast(result, query.dtype), (dquery, dkeys, dkernels, dbiases)
     )
