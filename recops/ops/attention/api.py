@@ -43,15 +43,15 @@ def multi_head_attention(
     Raises: ValueError for a wrong rank, size or dtype; BackendError when a named backend cannot
     run.
 
-    Numerics: scores and softmax are float32 for 16-bit inputs (`cpp` rounds weights to bfloat16 for
-    a product where the processor has one of them; `xla` rounds them and the gradients of the scores
-    to the dtype of `query` for the products, and on a GPU the scores of bfloat16 where they lie in
-    memory); any score size is safe. A key that no query keeps changes neither output nor gradient,
-    NaN included. Cost: 4BNTSE flops forward; `cpp` holds the scores of one head of one row at a time, skips the keys that none of its queries
-    keeps, and keeps its inputs alone: the weights are made again on the way back (2BNTSE more
-    flops). `xla` does so too and keeps the output and each row's maximum and sum, [B, N, T, 1] each
-    (inside one jitted step XLA for a CPU may keep the weights instead); `reference` keeps the weights
-    [B, N, T, S].
+    Numerics: scores and softmax are float32 for 16-bit inputs; what enters a product is rounded to
+    their dtype (`cpp`: where the processor has one of bfloat16; `xla`: on a GPU, where the scores
+    of bfloat16 and the gradients of its weights are rounded to it in memory too). Any score size is
+    safe. A key that no query keeps changes neither output nor gradient, NaN included. Cost: 4BNTSE
+    flops forward; `cpp` holds the scores of one head of one row at a time, skips the keys that none
+    of its queries keeps, and keeps its inputs alone: the weights are made again on the way back
+    (2BNTSE more flops). `xla` does so too, and on a CPU keeps the output and each row's maximum and
+    sum, [B, N, T, 1] each (inside one jitted step XLA for a CPU may keep the weights instead);
+    `reference` keeps the weights [B, N, T, S].
 
     Source: Vaswani et al., Attention Is All You Need, NeurIPS 2017, eq. 1; the recomputation as in
     Dao et al., FlashAttention, NeurIPS 2022.

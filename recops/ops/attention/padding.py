@@ -1,4 +1,4 @@
-"""Keys that no query keeps are padding, and padding may hold anything."""
+"""What the forms share: zero for keys that no query keeps, and the order of axes."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ def without_padding(tensor: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """
     some = tf.reduce_any(mask, axis=[1, 2])[:, :, None, None]
     return tf.where(some, tensor, tf.zeros([], tensor.dtype))
+
+
+def heads_first(*tensors: tf.Tensor) -> list[tf.Tensor]:
+    """[B, T, N, E] <-> [B, N, T, E], in which every product is a batch of GEMMs as it stands."""
+    return [tf.transpose(tensor, [0, 2, 1, 3]) for tensor in tensors]
