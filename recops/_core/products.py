@@ -57,6 +57,8 @@ def matmul(
     dtype: tf.DType | None = None,
 ) -> tf.Tensor:
     """`tf.matmul` as `einsum` computes it: [..., n, m] x [..., m, k], the leading axes as many."""
+    if a.dtype == b.dtype and a.dtype not in HALF:
+        return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
     batch = "abcdefg"[: a.shape.rank - 2]
     left = batch + ("mn" if transpose_a else "nm")
     right = batch + ("km" if transpose_b else "mk")
