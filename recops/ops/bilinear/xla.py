@@ -71,7 +71,9 @@ def _by_field_grad(x: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor) -> _Pair:
     wide, above = widened(x, dy)
     dturned = tf.cast(left_sums(above, wide)[:, :-1], x.dtype)  # [B, F-1, D]
     axes = "de" if kernel.shape.rank == 2 else "fde"
-    dkernel = einsum(f"bfd,bfe->{axes}", x[:, :-1], dturned)
+    # By field also where all share a matrix: XLA for a CPU sums so many rows on one thread.
+    dkernel = einsum("bfd,bfe->fde", x[:, :-1], dturned)
+    dkernel = tf.reduce_sum(dkernel, axis=0) if kernel.shape.rank == 2 else dkernel
     dx = tf.pad(einsum(f"bfe,{axes}->bfd", dturned, kernel), [[0, 0], [0, 1], [0, 0]])
     turned = tf.split(_turned(x, kernel), x.shape[1] - 1, axis=1)
     dx += right_sums(above, turned)
