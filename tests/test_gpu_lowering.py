@@ -149,10 +149,6 @@ NOT_YET = {
     "bilinear",
     "cin",
     "cross",
-    "dynamic_gru",
-    "outer_product",
-    "pairwise",
-    "sampled_softmax",
     "target_attention",
 }
 

@@ -63,7 +63,7 @@ class FusedEmbedding(OpLayer):
 
     Raises: ValueError for a dense feature, unequal widths, or a name that the batch lacks;
     InvalidArgumentError for an id beyond the vocabulary (inside jit_compile=True by backend `cpp`
-    alone; NaN by the others).
+    alone; NaN by the others, and in a graph for a GPU).
 
     Example:
       >>> import numpy as np
@@ -298,7 +298,7 @@ def _stack(features: Sequence[Field], by_id: Sequence[Field]) -> tuple[dict[str,
 
 
 def known_ids(where: str, ids: tf.Tensor, vocabulary_size: int) -> tf.Tensor:
-    """Ids [B, T] that the vocabulary has; another raises, or is -1 inside jit_compile=True.
+    """Ids [B, T] that the vocabulary has; another raises, or is -1 where nothing can raise.
 
     An op on a table of many features knows its end only, and would read another feature's row.
     """

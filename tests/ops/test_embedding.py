@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from recops import ops
+from recops._core import device, dispatch
 
 BACKENDS = ("cpp", "xla", "reference")
 TABLE = np.arange(14, dtype=np.float32).reshape(7, 2)
@@ -210,6 +211,34 @@ def test_where_nothing_can_raise_the_embedding_is_nan() -> None:
         [True] * 2,
         [False] * 2,
     ]
+
+
+def test_a_graph_for_a_gpu_checks_ids_without_the_host() -> None:
+    """No branch and no assertion, which the step would wait for; NaN for an id without a row."""
+    kept = tf.constant([[True, True], [True, False]])
+
+    def both(ids: tf.Tensor) -> list[tf.Tensor]:
+        return [
+            ops.embedding_lookup(TABLE, ids, OFFSETS, backend="xla"),
+            ops.embedding_bag(TABLE, ids, kept, backend="xla"),
+        ]
+
+    def of_the_host(kind: str) -> set[str]:
+        with device.running_on(kind):
+            traced = tf.function(both).get_concrete_function(tf.TensorSpec([2, 2], tf.int32))
+        return {op.type for op in traced.graph.get_operations()} & {"If", "StatelessIf", "Assert"}
+
+    assert of_the_host("CPU")
+    assert not of_the_host("GPU")
+    with device.running_on("GPU"):
+        lookup, bag = tf.function(both)(tf.constant([[2, 0], [9, 1]]))
+        assert np.isnan(lookup).all(axis=2).tolist() == [[False, False], [True, False]]
+        assert np.isnan(bag).tolist() == [[False] * 2, [True] * 2]
+        with pytest.raises(tf.errors.InvalidArgumentError, match="id 9 in column 0"):
+            both(tf.constant([[2, 0], [9, 1]]))
+        with dispatch.serving():  # what is exported may run anywhere
+            served = tf.function(both).get_concrete_function(tf.TensorSpec([2, 2], tf.int32))
+    assert {op.type for op in served.graph.get_operations()} & {"If", "StatelessIf"}
 
 
 def test_fields_that_share_rows_end_where_the_next_block_begins() -> None:

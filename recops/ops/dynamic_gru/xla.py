@@ -5,8 +5,11 @@ one row of a record: the gates, and the state it began with. The backward reads 
 gradients of the gates' arguments. The weight gradients, and what of a step does not follow from its
 gradient by element, are one GEMM over all steps each, outside the loop.
 
-The record, in the dtype of the inputs, and the gradients are all that is kept for all steps: what a
-step writes and reads again is where a GPU's time goes, a kernel for each buffer and its memory.
+The record and the gradients are all that is kept for all steps: what a step writes and reads again
+is where a GPU's time goes, a kernel for each buffer and its memory. Of 16-bit inputs all that
+enters a product has 16 bits, and the state is float32. The record is bfloat16 for bfloat16, and
+float32 for float16: rounded, as the gradients made of it are, it costs a single step more than the
+error rule allows.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core.numerics import jit, jit_forward, twice, widened
+from recops._core import products
+from recops._core.numerics import HALF, jit, jit_forward, twice, widened
 from recops.ops.dynamic_gru import reference
 from recops.ops.dynamic_gru.options import Options
 
@@ -72,12 +76,17 @@ def _batch_first(tensor: tf.Tensor, options: Options) -> tf.Tensor:
 def _inputs(
     x: tf.Tensor, attention: tf.Tensor, mask: tf.Tensor, options: Options
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Inputs (scaled by the score for AIGRU), scores and mask, time first, zero under the mask."""
+    """Inputs (scaled by the score for AIGRU), scores and mask, time first, zero under the mask.
+
+    The scores are of at least 32 bits, the inputs of the dtype of `x`.
+    """
     mask = _time_first(mask[..., None], options)
     zero = tf.zeros([], x.dtype)
     x = tf.where(mask, _time_first(x, options), zero)
-    attention = tf.where(mask, _time_first(attention[..., None], options), zero)
-    return (attention * x if options.gru_type == "aigru" else x), attention, mask
+    (attention,) = widened(tf.where(mask, _time_first(attention[..., None], options), zero))
+    if options.gru_type == "aigru":
+        x = tf.cast(attention * widened(x)[0], x.dtype)
+    return x, attention, mask
 
 
 def _shown(mask: tf.Tensor, options: Options) -> tf.Tensor:
@@ -87,16 +96,18 @@ def _shown(mask: tf.Tensor, options: Options) -> tf.Tensor:
     return tf.cumsum(tf.cast(mask, tf.int32), axis=0) > 0
 
 
-def _flat_matmul(a: tf.Tensor, b: tf.Tensor, transpose_b: bool = False) -> tf.Tensor:
+def _flat_matmul(
+    a: tf.Tensor, b: tf.Tensor, transpose_b: bool = False, dtype: tf.DType | None = None
+) -> tf.Tensor:
     """[T, B, n] x [n, m] -> [T, B, m] as one GEMM."""
-    flat = tf.matmul(tf.reshape(a, [-1, a.shape[2]]), b, transpose_b=transpose_b)
+    flat = products.matmul(tf.reshape(a, [-1, a.shape[2]]), b, transpose_b=transpose_b, dtype=dtype)
     shape = tf.shape(a)
     return tf.reshape(flat, [shape[0], shape[1], flat.shape[1]])
 
 
 def _weight_gradient(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """[T, B, n], [T, B, m] -> [n, m], summed over steps and rows."""
-    return tf.matmul(
+    return products.matmul(
         tf.reshape(a, [-1, a.shape[2]]), tf.reshape(b, [-1, b.shape[2]]), transpose_a=True
     )
 
@@ -118,39 +129,43 @@ def _forward(
     options: Options,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Outputs, last state, and the record [T, B, 4H]: z, r, candidate, state before the step."""
-    narrow, units = x.dtype, recurrent_kernel.shape[0]
-    x, kernel, recurrent_kernel, bias, attention, initial_state = widened(
-        x, kernel, recurrent_kernel, bias, attention, initial_state
-    )
+    narrow, kept, units = x.dtype, products.stored(x.dtype), recurrent_kernel.shape[0]
+    bias, initial_state = widened(bias, initial_state)
     inputs, attention, mask = _inputs(x, attention, mask, options)
     # With reset_after the candidate's recurrent bias is inside the reset product.
     outer = bias[0] + (_gates_only(bias[1], units) if options.reset_after else bias[1])
-    projected = _flat_matmul(inputs, kernel) + outer  # [T, B, 3H]
+    projected = tf.cast(_flat_matmul(inputs, kernel) + outer, kept)  # [T, B, 3H]
     u_gates, u_candidate = recurrent_kernel[:, : 2 * units], recurrent_kernel[:, 2 * units :]
     b_candidate = bias[1, 2 * units :]
     steps, batch = tf.shape(x)[1], tf.shape(x)[0]
 
     def step(
-        t: tf.Tensor, h: tf.Tensor, record: tf.TensorArray
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
-        p = tf.gather(projected, t)
+        t: tf.Tensor, states: tuple[tf.Tensor, ...], record: tf.TensorArray
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...], tf.TensorArray]:
+        h, state = states[0], states[-1]
+        p = tf.cast(tf.gather(projected, t), h.dtype)
         if options.reset_after:
-            product = tf.matmul(h, recurrent_kernel)  # [B, 3H]: one GEMM a step is enough
+            product = products.matmul(state, recurrent_kernel)  # [B, 3H]: one GEMM a step is enough
             zr = tf.sigmoid(p[:, : 2 * units] + product[:, : 2 * units])
             inner = zr[:, units:] * (product[:, 2 * units :] + b_candidate)
         else:
-            zr = tf.sigmoid(p[:, : 2 * units] + tf.matmul(h, u_gates))
-            inner = tf.matmul(zr[:, units:] * h, u_candidate)
+            zr = tf.sigmoid(p[:, : 2 * units] + products.matmul(state, u_gates))
+            inner = products.matmul(tf.cast(zr[:, units:] * h, narrow), u_candidate)
         candidate = tf.tanh(p[:, 2 * units :] + inner)
         keep = options.keep(zr[:, :units], tf.gather(attention, t))
         after = tf.where(tf.gather(mask, t), keep * h + (1 - keep) * candidate, h)
-        row = tf.cast(tf.concat([zr, candidate, h], axis=1), narrow)
-        return t + 1, after, record.write(t, row)
+        row = tf.cast(tf.concat([zr, candidate, h], axis=1), kept)
+        return t + 1, (after, tf.cast(after, narrow))[: len(states)], record.write(t, row)
 
-    start = (tf.constant(0), initial_state, _buffer(steps, batch, 4 * units, dtype=narrow))
-    _, last, record = tf.while_loop(lambda t, *_: t < steps, step, start, maximum_iterations=steps)
+    # Rounded by the step that makes it, not by a kernel of its own in the next.
+    states = (initial_state, tf.cast(initial_state, narrow))[: 1 + (narrow in HALF)]
+    start = (tf.constant(0), states, _buffer(steps, batch, 4 * units, dtype=kept))
+    _, (last, *_), record = tf.while_loop(
+        lambda t, *_: t < steps, step, start, maximum_iterations=steps
+    )
     record, last = record.stack(), tf.cast(last, narrow)
-    after = tf.concat([record[1:, :, 3 * units :], last[None]], axis=0)[:steps]
+    states_before = tf.cast(record[1:, :, 3 * units :], narrow)
+    after = tf.concat([states_before, last[None]], axis=0)[:steps]
     outputs = tf.transpose(tf.where(_shown(mask, options), after, tf.zeros([], narrow)), [1, 0, 2])
     outputs.set_shape([*x.shape[:2], units])
     return outputs, last, record
@@ -176,16 +191,15 @@ def _backward(
 ) -> tuple[tf.Tensor, ...]:
     """Gradients of x, kernel, recurrent kernel, bias, attention and initial state."""
     narrow, units = x.dtype, recurrent_kernel.shape[0]
-    x, kernel, recurrent_kernel, bias, attention, dlast = widened(
-        x, kernel, recurrent_kernel, bias, attention, dlast
-    )
+    bias, dlast = widened(bias, dlast)
     inputs, scores, kept = _inputs(x, attention, mask, options)
     shown = _shown(kept, options)
-    zero = tf.zeros([], x.dtype)
+    zero = tf.zeros([], dlast.dtype)
     u_gates, u_candidate = recurrent_kernel[:, : 2 * units], recurrent_kernel[:, 2 * units :]
-    before = record[:, :, 3 * units :]  # [T, B, H]
+    r, before = record[:, :, units : 2 * units], tf.cast(record[:, :, 3 * units :], narrow)
     if options.reset_after:
-        product = _flat_matmul(widened(before)[0], u_candidate) + bias[1, 2 * units :]
+        product = _flat_matmul(before, u_candidate) + bias[1, 2 * units :]
+        product = tf.cast(product, products.stored(narrow))
     steps, batch = tf.shape(x)[1], tf.shape(x)[0]
 
     def step(
@@ -202,43 +216,49 @@ def _backward(
         dz = dkeep * dkeep_dz * z * (1 - z)
         dc = dnew * (1 - keep) * (1 - tf.square(candidate))
         if options.reset_after:
-            dr = dc * tf.gather(product, t) * r * (1 - r)
-            through = tf.concat([dz, dr, dc * r], axis=1)
-            dbefore = tf.matmul(through, recurrent_kernel, transpose_b=True)
+            dr = dc * tf.cast(tf.gather(product, t), dh.dtype) * r * (1 - r)
+            through = tf.cast(tf.concat([dz, dr, dc * r], axis=1), narrow)
+            dbefore = products.matmul(through, recurrent_kernel, transpose_b=True)
         else:
-            dreset = tf.matmul(dc, u_candidate, transpose_b=True)
+            dreset = products.matmul(tf.cast(dc, narrow), u_candidate, transpose_b=True)
             dr = dreset * h * r * (1 - r)
-            dbefore = dreset * r + tf.matmul(tf.concat([dz, dr], axis=1), u_gates, transpose_b=True)
+            through = tf.cast(tf.concat([dz, dr], axis=1), narrow)
+            dbefore = dreset * r + products.matmul(through, u_gates, transpose_b=True)
         dbefore += tf.where(now, keep * dh, dh)
-        written = [array.write(t, dkeep * dkeep_da) for array in dscores]
-        return n + 1, dbefore, dpre.write(t, tf.concat([dz, dr, dc], axis=1)), *written
+        written = [array.write(t, tf.cast(dkeep * dkeep_da, narrow)) for array in dscores]
+        row = tf.cast(tf.concat([dz, dr, dc], axis=1), narrow)
+        return n + 1, dbefore, dpre.write(t, row), *written
 
     # Only a score that takes part in the gates has a gradient from the states.
-    dscores = [_buffer(steps, batch, units, dtype=x.dtype)] if options.attentive else []
-    start = (tf.constant(0), dlast, _buffer(steps, batch, 3 * units, dtype=x.dtype), *dscores)
+    dscores = [_buffer(steps, batch, units, dtype=narrow)] if options.attentive else []
+    start = (tf.constant(0), dlast, _buffer(steps, batch, 3 * units, dtype=narrow), *dscores)
     _, dinitial, dpre, *dscores = tf.while_loop(
         lambda n, *_: n < steps, step, start, maximum_iterations=steps
     )
-    r, before = widened(record[:, :, units : 2 * units], before)
     dpre = dpre.stack()
 
+    def reset(tensor: tf.Tensor) -> tf.Tensor:
+        wide, gate = widened(tensor, r)
+        return tf.cast(wide * gate, narrow)
+
     dgates, dcandidate = dpre[:, :, : 2 * units], dpre[:, :, 2 * units :]
-    dinner = dcandidate * r if options.reset_after else dcandidate
-    source = before if options.reset_after else r * before
+    dinner = reset(dcandidate) if options.reset_after else dcandidate
+    source = before if options.reset_after else reset(before)
     drecurrent = tf.concat(
         [_weight_gradient(before, dgates), _weight_gradient(source, dinner)], axis=1
     )
-    dbias_outer = tf.reduce_sum(dpre, axis=[0, 1])
-    dbias_inner = tf.reduce_sum(tf.concat([dgates, dinner], axis=2), axis=[0, 1])
-    dinputs = _flat_matmul(dpre, kernel, transpose_b=True)  # [T, B, I]
+    wide = widened(dpre, tf.concat([dgates, dinner], axis=2))
+    dbias_outer, dbias_inner = (tf.reduce_sum(each, axis=[0, 1]) for each in wide)
     dattention = tf.zeros_like(scores)
     if options.attentive:
-        dattention = tf.reduce_sum(dscores[0].stack(), axis=2, keepdims=True)
-    dx = dinputs
-    if options.gru_type == "aigru":
-        plain = tf.where(kept, _time_first(x, options), zero)
-        dattention = tf.reduce_sum(dinputs * plain, axis=2, keepdims=True)
-        dx = dinputs * scores
+        dattention = tf.reduce_sum(widened(dscores[0].stack())[0], axis=2, keepdims=True)
+    scaled = options.gru_type == "aigru"
+    # [T, B, I], at once in the dtype of `x` where nothing is done with it any more.
+    dx = _flat_matmul(dpre, kernel, transpose_b=True, dtype=None if scaled else narrow)
+    if scaled:
+        plain = tf.where(kept, *widened(_time_first(x, options)), zero)
+        dattention = tf.reduce_sum(dx * plain, axis=2, keepdims=True)
+        dx *= scores
     gradients = (
         _batch_first(dx, options),
         _weight_gradient(inputs, dpre),

@@ -34,8 +34,9 @@ def embedding_lookup(
     outside jit_compile.
 
     Raises: InvalidArgumentError that names an id without a row of its field, its column and the
-    rows; inside jit_compile=True only `cpp` can raise, and with the others the embedding of such an
-    id is NaN. ValueError for a wrong rank or dtype; BackendError when a named backend cannot run.
+    rows; inside jit_compile=True only `cpp` can raise, and with the others, and in any graph for a
+    GPU, which would wait for the host, the embedding of such an id is NaN. ValueError for
+    a wrong rank or dtype; BackendError when a named backend cannot run.
 
     Numerics: none, values are copied. Cost: B F D values read and written, by `cpp` in one pass
     with the check of the ids, by `xla` with one gather; `reference` F gathers.
@@ -86,7 +87,8 @@ def embedding_bag(
     gradient of `table` is a tf.IndexedSlices outside jit_compile.
 
     Raises: InvalidArgumentError that names a kept id outside the table and the rows; inside
-    jit_compile=True only `cpp` can raise, and with the others a bag with such an id is NaN.
+    jit_compile=True only `cpp` can raise, and with the others, and in any graph for a GPU, a bag
+    with such an id is NaN.
     ValueError for a wrong rank, dtype or combiner; BackendError when a named backend cannot run.
 
     Numerics: 16-bit tables accumulate in float32. What is under the mask, ids out of range and NaN

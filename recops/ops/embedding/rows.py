@@ -1,4 +1,8 @@
-"""From ids to table rows: ids that have no row raise, or where nothing can raise become NaN."""
+"""From ids to table rows: ids that have no row raise, or where nothing can raise become NaN.
+
+To raise is a matter of the host. A GPU would wait for it in every step, so that a graph that is
+made for one does not: there, as inside XLA, ids that have no row become NaN.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import device
+from recops._core import device, dispatch
 
 
 def field_rows(
@@ -37,6 +41,8 @@ def _checked(
         if not all_valid:
             raise tf.errors.InvalidArgumentError(None, None, _sentence(op, ids, sizes, valid))
         return rows, valid
+    if device.kind() == "GPU" and not dispatch.is_serving():
+        return tf.where(valid, rows, 0), valid
     # XLA drops the assertion: there the rows of invalid ids are poisoned by the caller instead.
     with tf.control_dependencies([tf.cond(all_valid, lambda: True, lambda: _fail(op, ids, sizes))]):
         return tf.where(valid, rows, 0), valid

@@ -1,4 +1,7 @@
-"""The outer product layer as one GEMM a direction, backward by hand."""
+"""The outer product layer as one GEMM a direction, backward by hand.
+
+Of 16-bit inputs the sum over the fields and its products are float32, and rounded for the GEMM.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit, jit_forward
+from recops._core.numerics import jit, jit_forward, widened
+from recops._core.products import matmul
 
 
 @tf.custom_gradient
@@ -20,23 +24,28 @@ def _flat(kernel: tf.Tensor) -> tf.Tensor:
     return tf.reshape(kernel, [-1, kernel.shape[1] * kernel.shape[2]])  # [U, D * D]
 
 
-def _products(total: tf.Tensor) -> tf.Tensor:
+def _total(x: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(*widened(x), axis=1)  # [B, D]
+
+
+def _products(total: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     dim = total.shape[1]
-    return tf.reshape(total[:, :, None] * total[:, None, :], [-1, dim * dim])
+    outer = tf.cast(total[:, :, None] * total[:, None, :], dtype)
+    return tf.reshape(outer, [-1, dim * dim])
 
 
 @jit_forward
-@accumulate
 def _forward(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    return tf.matmul(_products(tf.reduce_sum(x, axis=1)), _flat(kernel), transpose_b=True)
+    outer = _products(_total(x), x.dtype)
+    return matmul(outer, _flat(kernel), transpose_b=True, dtype=x.dtype)
 
 
 @jit
-@accumulate
 def _backward(x: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    total, dim = tf.reduce_sum(x, axis=1), x.shape[2]
-    both = kernel + tf.transpose(kernel, [0, 2, 1])  # s stands on either side of each matrix
-    mixed = tf.reshape(tf.matmul(dy, _flat(both)), [-1, dim, dim])  # [B, D, D]
-    dtotal = tf.reduce_sum(mixed * total[:, None, :], axis=2)
-    dkernel = tf.matmul(dy, _products(total), transpose_a=True)  # [U, D * D]
+    total, dim = _total(x), x.shape[2]
+    (wide,) = widened(kernel)
+    both = tf.cast(wide + tf.transpose(wide, [0, 2, 1]), x.dtype)  # s is on either side of each
+    mixed = tf.reshape(matmul(dy, _flat(both)), [-1, dim, dim])  # [B, D, D]
+    dtotal = tf.cast(tf.reduce_sum(mixed * total[:, None, :], axis=2), x.dtype)
+    dkernel = matmul(dy, _products(total, x.dtype), transpose_a=True, dtype=x.dtype)  # [U, D * D]
     return tf.broadcast_to(dtotal[:, None], tf.shape(x)), tf.reshape(dkernel, [-1, dim, dim])

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from recops._core.numerics import accumulate, jit, jit_forward
+from recops._core.products import matmul
 from recops.ops.pairwise import pairs
 
 _Backward = Callable[[tf.Tensor], tf.Tensor]
@@ -16,7 +17,12 @@ _Backward = Callable[[tf.Tensor], tf.Tensor]
 
 def _op(forward: Any, backward: Any) -> Any:
     """An op of one tensor whose backward recomputes all it needs from that tensor."""
-    forward, backward = jit_forward(accumulate(forward)), jit(accumulate(backward))
+    return _narrow(accumulate(forward), accumulate(backward))
+
+
+def _narrow(forward: Any, backward: Any) -> Any:
+    """The same of functions that say themselves where 16 bits become 32."""
+    forward, backward = jit_forward(forward), jit(backward)
 
     @tf.custom_gradient
     def op(x: tf.Tensor) -> tuple[tf.Tensor, _Backward]:
@@ -26,11 +32,11 @@ def _op(forward: Any, backward: Any) -> Any:
 
 
 def _inner(x: tf.Tensor) -> tf.Tensor:
-    return pairs.upper_take(tf.matmul(x, x, transpose_b=True))
+    return pairs.upper_take(matmul(x, x, transpose_b=True, dtype=x.dtype))
 
 
 def _inner_grad(x: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-    return tf.matmul(pairs.symmetric(dy, x.shape[1]), x)
+    return matmul(pairs.symmetric(dy, x.shape[1]), x, dtype=x.dtype)
 
 
 def _hadamard(x: tf.Tensor) -> tf.Tensor:
@@ -70,7 +76,7 @@ def _field_aware_grad(x: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
     return dy[:, :, None, None] * _crossed(x)
 
 
-pairwise_inner = _op(_inner, _inner_grad)
+pairwise_inner = _narrow(_inner, _inner_grad)
 pairwise_hadamard = _op(_hadamard, _hadamard_grad)
 bi_interaction = _op(_bi, _bi_grad)
 fm_interaction = _op(_fm, _bi_grad)

@@ -66,7 +66,8 @@ def row_update(
 
     Raises: ValueError for a wrong rule, option, rank, width or dtype; InvalidArgumentError that
     names an id without a row, and then nothing has changed. Inside jit_compile=True only `cpp` can
-    raise; with the others the slices of such an id are dropped. It has no gradient.
+    raise; with the others, and in any graph for a GPU, the slices of such an id are dropped. It has
+    no gradient.
 
     Numerics: gradients are summed, in the order of the batch with `cpp`, and rows moved in float32
     at least; what a step has but once, such as the bias correction, is worked out in float64. A

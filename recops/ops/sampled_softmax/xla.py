@@ -2,6 +2,10 @@
 
 The gathers stand outside the compiled programs: there their gradient stays a tf.IndexedSlices, and
 inside a jitted step they join it all the same.
+
+Of 16-bit inputs all that enters a product has 16 bits. Of bfloat16 the products of inputs and rows
+have, too: they are what is moved. What is added to them, and the softmax, is float32. Shares of the
+softmax are rounded before the gradient of the loss multiplies them, which may be small.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit, jit_forward, twice
+from recops._core import products, xla_ops
+from recops._core.numerics import jit, jit_forward, twice, widened
 from recops.ops.sampled_softmax import reference
 
 
@@ -37,8 +42,8 @@ def sampled_softmax(
 @functools.cache
 def _sampled(remove: bool) -> Callable[..., tf.Tensor]:
     """The loss of inputs [B, D] over candidate rows [B + S, D], the labels' own first."""
-    forward = jit_forward(accumulate(functools.partial(_forward, remove=remove), narrow=1))
-    program = jit(accumulate(functools.partial(_backward, remove=remove), narrow=2))
+    forward = jit_forward(functools.partial(_forward, remove=remove))
+    program = jit(functools.partial(_backward, remove=remove))
 
     def formula(
         inputs: tf.Tensor,
@@ -73,10 +78,16 @@ def _sampled(remove: bool) -> Callable[..., tf.Tensor]:
     return op
 
 
+def _logits(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """The product of each row with each row, of at least 32 bits."""
+    return widened(products.matmul(a, b, transpose_b=True, dtype=products.stored(a.dtype)))[0]
+
+
 def _own(inputs: tf.Tensor, rows: tf.Tensor, corrections: tf.Tensor) -> tf.Tensor:
     """Logit of each label, [B]."""
     batch = tf.shape(inputs)[0]
-    return tf.reduce_sum(inputs * rows[:batch], axis=1) + corrections[:batch]
+    inputs, rows, corrections = widened(inputs, rows[:batch], corrections[:batch])
+    return tf.reduce_sum(inputs * rows, axis=1) + corrections
 
 
 def _others(
@@ -89,7 +100,7 @@ def _others(
 ) -> tf.Tensor:
     """Logits of the drawn ids, [B, S]."""
     batch = tf.shape(inputs)[0]
-    logits = tf.matmul(inputs, rows[batch:], transpose_b=True) + corrections[batch:]
+    logits = _logits(inputs, rows[batch:]) + widened(corrections[batch:])[0]
     return tf.where(labels[:, None] == ids, logits.dtype.min, logits) if remove else logits
 
 
@@ -108,7 +119,7 @@ def _forward(
     top = tf.maximum(own, tf.reduce_max(others, axis=1))
     total = tf.exp(own - top) + tf.reduce_sum(tf.exp(others - top[:, None]), axis=1)
     total = top + tf.math.log(total)
-    return total - own, total
+    return tf.cast(total - own, inputs.dtype), total
 
 
 def _backward(
@@ -122,15 +133,21 @@ def _backward(
     *,
     remove: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    batch = tf.shape(inputs)[0]
-    own = _own(inputs, rows, corrections)
-    down = dloss * (tf.exp(own - total) - 1)  # [B]
+    batch, narrow = tf.shape(inputs)[0], inputs.dtype
+    wide, of_labels, dloss = widened(inputs, rows[:batch], dloss)
+    down = dloss * (tf.exp(_own(inputs, rows, corrections) - total) - 1)  # [B]
     others = _others(inputs, rows, corrections, labels, ids, remove)
-    dothers = dloss[:, None] * tf.exp(others - total[:, None])  # [B, S]
-    dinputs = down[:, None] * rows[:batch] + tf.matmul(dothers, rows[batch:])
-    drows = [down[:, None] * inputs, tf.matmul(dothers, inputs, transpose_a=True)]
-    dcorrections = [down, tf.reduce_sum(dothers, axis=0)]
-    return dinputs, tf.concat(drows, axis=0), tf.concat(dcorrections, axis=0)
+    shares = tf.exp(others - total[:, None])  # [B, S]
+    (rounded,) = xla_ops.barrier(tf.cast(shares, narrow))  # written once, as it is multiplied
+    weighted = tf.cast(dloss[:, None] * wide, narrow)
+    dinputs = dloss[:, None] * products.matmul(rounded, rows[batch:])
+    dinputs += down[:, None] * of_labels
+    drows = [
+        tf.cast(down[:, None] * wide, narrow),
+        products.matmul(rounded, weighted, transpose_a=True, dtype=narrow),
+    ]
+    dcorrections = [down, tf.reduce_sum(dloss[:, None] * widened(rounded)[0], axis=0)]
+    return tf.cast(dinputs, narrow), tf.concat(drows, axis=0), tf.concat(dcorrections, axis=0)
 
 
 def in_batch_softmax(
@@ -148,8 +165,8 @@ def in_batch_softmax(
 @functools.cache
 def _in_batch(temperature: float) -> Callable[..., tf.Tensor]:
     options = {"temperature": temperature}
-    forward = jit_forward(accumulate(functools.partial(_batch_forward, **options), narrow=1))
-    program = jit(accumulate(functools.partial(_batch_backward, **options), narrow=2))
+    forward = jit_forward(functools.partial(_batch_forward, **options))
+    program = jit(functools.partial(_batch_backward, **options))
 
     def formula(
         queries: tf.Tensor, items: tf.Tensor, corrections: tf.Tensor, ids: tf.Tensor
@@ -182,8 +199,11 @@ def _batch_logits(
     temperature: float,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Logits [B, B] without equal ids off the diagonal, and the diagonal as a mask."""
-    diagonal = tf.eye(tf.shape(items)[0], dtype=tf.bool)
-    logits = tf.matmul(queries, items, transpose_b=True) / temperature + corrections
+    row = tf.range(tf.shape(items)[0])
+    diagonal = (
+        row[:, None] == row
+    )  # `tf.eye` would be a constant of that size, read again and again
+    logits = _logits(queries, items) / temperature + widened(corrections)[0]
     twins = (ids[:, None] == ids) & ~diagonal
     return tf.where(twins, logits.dtype.min, logits), diagonal
 
@@ -201,7 +221,7 @@ def _batch_forward(
     top = tf.reduce_max(logits, axis=1)
     total = top + tf.math.log(tf.reduce_sum(tf.exp(logits - top[:, None]), axis=1))
     own = tf.reduce_sum(tf.where(diagonal, logits, tf.zeros([], logits.dtype)), axis=1)
-    return total - own, total
+    return tf.cast(total - own, queries.dtype), total
 
 
 def _batch_backward(
@@ -215,8 +235,14 @@ def _batch_backward(
     temperature: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     logits, diagonal = _batch_logits(queries, items, corrections, ids, temperature)
-    weights = tf.exp(logits - total[:, None])
-    dlogits = dloss[:, None] * tf.where(diagonal, weights - 1, weights)
-    dqueries = tf.matmul(dlogits, items) / temperature
-    ditems = tf.matmul(dlogits, queries, transpose_a=True) / temperature
-    return dqueries, ditems, tf.reduce_sum(dlogits, axis=0)
+    narrow = queries.dtype
+    wide, dloss = widened(queries, dloss)
+    shares = tf.exp(logits - total[:, None])
+    shares = tf.where(diagonal, shares - 1, shares)
+    scaled = dloss[:, None] / temperature
+    # Written once, in the dtype that is multiplied, for all that read it.
+    (rounded,) = xla_ops.barrier(tf.cast(shares, narrow))
+    weighted = tf.cast(scaled * wide, narrow)
+    dqueries = tf.cast(scaled * products.matmul(rounded, items), narrow)
+    ditems = products.matmul(rounded, weighted, transpose_a=True, dtype=narrow)
+    return dqueries, ditems, tf.reduce_sum(dloss[:, None] * widened(rounded)[0], axis=0)
