@@ -14,7 +14,6 @@ import pytest
 import tensorflow as tf
 
 from recops import ops
-from recops._core import dispatch
 from recops._core.cases import Case
 from recops._core.compat import keras
 from tests.lowering import both_ways, dots, lower, skip_where_nothing_lowers
@@ -143,22 +142,8 @@ def test_the_search_for_host_transfers_finds_them():
     assert not HOST.search('%c = f32[3]{0} custom-call(%x), custom_call_target="__cublas$gemm"')
 
 
-# Rooms whose products are still of widened operands.
-NOT_YET = {
-    "attentional_pooling",
-    "bilinear",
-    "cin",
-    "cross",
-    "target_attention",
-}
-
-
 @pytest.mark.parametrize(("dtype", "short"), [("bfloat16", "bf16"), ("float16", "f16")])
-@pytest.mark.parametrize(
-    "case",
-    [case for case in cases() if dispatch.rooms()[case.op].name not in NOT_YET],
-    ids=lambda c: f"{c.op}-{c.name}",
-)
+@pytest.mark.parametrize("case", cases(), ids=lambda c: f"{c.op}-{c.name}")
 def test_products_of_16_bit_inputs_are_of_16_bits(case, dtype, short):
     assert all(operands == [short, short] for operands in multiplied(case, dtype))
 
@@ -168,15 +153,6 @@ def multiplied(case: Case, dtype: str) -> list[list[str]]:
     fn = functools.partial(getattr(ops, case.op), **case.options, backend="xla")
     inputs = tf.nest.map_structure(tf.constant, case.arrays(dtype))
     return [operands for _, operands in dots(both_ways(fn, inputs, case.constant))]
-
-
-def test_a_room_with_products_of_16_bits_alone_is_in_no_list():
-    wide = set()
-    for case in cases():
-        room = dispatch.rooms()[case.op].name
-        if room in NOT_YET - wide and ["f32", "f32"] in multiplied(case, "bfloat16"):
-            wide.add(room)
-    assert wide == NOT_YET
 
 
 @pytest.mark.parametrize("case", GRU)
