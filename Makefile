@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Another Python here may get a newer JAX: python3.12 the newest, where it is.
 GPU_PYTHON ?= $(PYTHON)
 GPU_VENV := .venv-gpu
 GPU_BUILD := build/gpu
+# One version, the newest for Python 3.11: what XLA fuses changes with it, and with that what is close.
+JAX_VERSION := 0.10.2
 # Without the CUDA libraries, which compiling for a GPU does not need and running on one does.
-JAX := jax[cuda13-local]>=0.10,<0.13
-JAX_RUN := jax[cuda13]>=0.10,<0.13
+JAX := jax[cuda13-local]==$(JAX_VERSION)
+JAX_RUN := jax[cuda13]==$(JAX_VERSION)
 
 # The oldest TensorFlow, with the last TensorFlow Addons, which asks for it; the newest Python of both.
 LEGACY_PYTHON ?= python3.11

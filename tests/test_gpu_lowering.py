@@ -14,7 +14,6 @@ import pytest
 import tensorflow as tf
 
 from recops import ops
-from recops._core import dispatch
 from recops._core.cases import Case
 from recops._core.compat import keras
 from tests.lowering import both_ways, dots, lower, skip_where_nothing_lowers
@@ -125,11 +124,6 @@ def products(hlo: str) -> int:
     return len(re.findall(r"\bdot\(", hlo))
 
 
-def wide_inputs(hlo: str) -> set[str]:
-    """The concatenation [B, T, 4D] of DIN's activation unit, flat or not."""
-    return shapes(hlo) & {f"{B},{T},{4 * D}", f"{B * T},{4 * D}"}
-
-
 WEIGHTS = (B, N, T, S)
 
 
@@ -148,22 +142,8 @@ def test_the_search_for_host_transfers_finds_them():
     assert not HOST.search('%c = f32[3]{0} custom-call(%x), custom_call_target="__cublas$gemm"')
 
 
-# Rooms whose products are still of widened operands.
-NOT_YET = {
-    "attentional_pooling",
-    "bilinear",
-    "cin",
-    "cross",
-    "target_attention",
-}
-
-
 @pytest.mark.parametrize(("dtype", "short"), [("bfloat16", "bf16"), ("float16", "f16")])
-@pytest.mark.parametrize(
-    "case",
-    [case for case in cases() if dispatch.rooms()[case.op].name not in NOT_YET],
-    ids=lambda c: f"{c.op}-{c.name}",
-)
+@pytest.mark.parametrize("case", cases(), ids=lambda c: f"{c.op}-{c.name}")
 def test_products_of_16_bit_inputs_are_of_16_bits(case, dtype, short):
     assert all(operands == [short, short] for operands in multiplied(case, dtype))
 
@@ -173,15 +153,6 @@ def multiplied(case: Case, dtype: str) -> list[list[str]]:
     fn = functools.partial(getattr(ops, case.op), **case.options, backend="xla")
     inputs = tf.nest.map_structure(tf.constant, case.arrays(dtype))
     return [operands for _, operands in dots(both_ways(fn, inputs, case.constant))]
-
-
-def test_a_room_with_products_of_16_bits_alone_is_in_no_list():
-    wide = set()
-    for case in cases():
-        room = dispatch.rooms()[case.op].name
-        if room in NOT_YET - wide and ["f32", "f32"] in multiplied(case, "bfloat16"):
-            wide.add(room)
-    assert wide == NOT_YET
 
 
 @pytest.mark.parametrize("case", GRU)
@@ -228,9 +199,34 @@ def test_attention_makes_its_weights_again_behind_a_barrier():
     assert products(hlo) == 7  # the scores twice
 
 
-def test_target_attention_makes_no_concatenation():
-    assert not wide_inputs(both_ways(*ours("target_attention")))
-    assert wide_inputs(both_ways(stock("target_attention", "tile_concat"), target_inputs()))
+def fields_inputs(fields: int) -> dict[str, tf.Tensor]:
+    pairs = fields * (fields - 1) // 2
+    return {"x": normal(B, fields, D), "kernel": normal(pairs, D, D)}
+
+
+def test_a_bilinear_layer_takes_as_many_products_whatever_its_fields():
+    fn = functools.partial(ops.bilinear_interaction, bilinear_type="interaction", backend="xla")
+    few, many = (products(both_ways(fn, fields_inputs(fields))) for fields in (5, 8))
+    assert few == many
+    slices = stock("bilinear_interaction", "slices", bilinear_type="interaction")
+    assert products(both_ways(slices, fields_inputs(8))) > many
+
+
+def test_cin_has_no_loop():
+    inputs = {"x0": normal(B, T, D), "xk": normal(B, S, D), "kernel": normal(H, S, T)}
+    hlo = both_ways(functools.partial(ops.compressed_interaction, backend="xla"), inputs)
+    assert loops(hlo) == 0
+    assert products(hlo) <= 4
+
+
+def test_attentional_pooling_forms_no_products_of_pairs():
+    pairs = T * (T - 1) // 2
+    inputs = {"x": normal(B, T, D), "kernel": normal(D, A), "bias": normal(A)}
+    inputs["projection"] = normal(A)
+    of_pairs = {f"{B},{pairs},{D}", f"{B * pairs},{D}"}
+    fn = functools.partial(ops.attentional_pooling, backend="xla")
+    assert not shapes(both_ways(fn, inputs)) & of_pairs
+    assert shapes(both_ways(stock("attentional_pooling", "gathers"), inputs)) & of_pairs
 
 
 @pytest.mark.needs("keras3", "only Keras 3 has a model's step without its variables")

@@ -5,7 +5,7 @@ python bench/gpu/compile.py BUILD [NAME-PART ...] [--dump DIR]
 Runs in an environment of its own, with JAX and its CUDA plugin and no TensorFlow; no GPU, driver or
 CUDA library is needed. Rows go to `bench/results/gpu_compiled.jsonl`, one a program, a new row in
 place of an old one of the same name. Kernels are chosen without autotuning, which needs the GPU:
-there, matrix products may become calls of a library.
+there, matrix products may become calls of a library. The time in a row is `model_time.py`'s.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import model_time
 
 HERE = Path(__file__).resolve().parent
 ROWS = HERE.parent / "results" / "gpu_compiled.jsonl"
@@ -87,6 +89,7 @@ def facts(hlo: str, sequence: str, memory: Any) -> dict[str, Any]:
     return {
         **launches(kinds),
         "loops": [{"steps": n, **launches(body)} for n, body in zip(trips, bodies)],
+        **model_time.summary(hlo),
         "custom_calls": sorted(re.findall(r'custom_call_target="([^"]*)"', hlo)),
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
@@ -99,7 +102,10 @@ class Compiler:
 
     def __init__(self, dump: Path) -> None:
         self.dump = dump
-        flags = f"--xla_gpu_autotune_level=0 --xla_dump_to={dump}"
+        flags = (
+            "--xla_gpu_autotune_level=0 --xla_gpu_collect_cost_model_stats=true "
+            f"--xla_dump_to={dump}"
+        )
         os.environ.update(JAX_PLATFORMS="cpu", JAX_SKIP_CUDA_CONSTRAINTS_CHECK="1", XLA_FLAGS=flags)
         import jax
         from jax.experimental import topologies

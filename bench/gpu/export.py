@@ -1,6 +1,6 @@
 """Lower the bench cases of all ops to XLA's HLO for a GPU, on a machine that has none.
 
-python bench/gpu/export.py BUILD [--op OP ...] [--tag bench]
+python bench/gpu/export.py BUILD [--op OP ...] [--dtype DTYPE] [--tag bench]
 
 Each backend that XLA compiles and each stock form becomes one program, forward and backward of one
 call. BUILD gets a serialized HLO module a program, an npz of the inputs a case, and `index.jsonl`,
@@ -13,6 +13,7 @@ The HLO holds source paths of this machine, so BUILD must stay out of version co
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -28,8 +29,7 @@ from recops._core import device
 from recops._core.cases import Case
 from recops.profiling import op_bench
 
-# The ops whose loops and softmaxes are kept in float32 for 16-bit inputs are lowered in both.
-HALF = ("dynamic_gru", "multi_head_attention", "target_attention")
+DTYPES = ("float32", "bfloat16")
 
 
 def lower(fn: Callable[..., Any], values: list[Any]) -> tuple[bytes, list[np.ndarray]]:
@@ -108,19 +108,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=Path)
     parser.add_argument("--op", action="append", default=[], help="an op; all if left out")
+    parser.add_argument("--dtype", action="append", choices=DTYPES, help="both if left out")
     parser.add_argument("--tag", default="bench", help="which cases: bench, smoke or test")
     options = parser.parse_args()
     options.build.mkdir(parents=True, exist_ok=True)
     index = options.build / "index.jsonl"
     kept = [json.loads(line) for line in index.read_text().splitlines()] if index.exists() else []
     rows = {row["name"]: row for row in kept}
-    for case in op_bench.cases(options.tag, options.op):
-        for dtype in ("float32", "bfloat16") if case.op in HALF else ("float32",):
-            with device.running_on("GPU"):
-                for row in export(case, dtype, options.build):
-                    rows[row["name"]] = row
-                    print(row["name"], row.get("status", "lowered"), flush=True)
-                    index.write_text("".join(json.dumps(r) + "\n" for r in rows.values()))
+    # An update of variables has no gradient; tests/test_gpu_lowering.py reads what it becomes.
+    cases = [case for case in op_bench.cases(options.tag, options.op) if not case.updated]
+    with device.running_on("GPU"):
+        for case, dtype in itertools.product(cases, options.dtype or DTYPES):
+            for row in export(case, dtype, options.build):
+                rows[row["name"]] = row
+                print(row["name"], row.get("status", "lowered"), flush=True)
+                index.write_text("".join(json.dumps(r) + "\n" for r in rows.values()))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ python bench/gpu/report.py
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPILED = ROOT / "bench" / "results" / "gpu_compiled.jsonl"
 RUN = ROOT / "bench" / "results" / "gpu_run.jsonl"
 DOC = ROOT / "docs" / "gpu.md"
+# A stock form is near the best one up to here; and what recops may take of what it takes.
+NEAR = 1.3
+ALLOWED = {"modelled time": 1.0, "launches": 1.0, "temporary memory": 1.05}
 BEGIN, END = "<!-- compiled -->", "<!-- /compiled -->"
 
 
@@ -31,16 +35,18 @@ def loops(row: dict[str, Any]) -> str:
     )
 
 
-def line(row: dict[str, Any], times: dict[str, dict[str, Any]]) -> str:
-    """A row of the table; `times` are the rows of `run.py` by name."""
+def line(row: dict[str, Any], ran: dict[str, Any] | None, best_us: float | None) -> str:
+    """A row of the table; `ran` is its row of `run.py`, `best_us` the best stock form's time."""
     start = f"| `{row['op']}` | {row['case']} | {row['dtype']} | {row['provider']} "
     if row["status"] != "compiled":
-        return start + f"| {row['status']} | | | | |"
+        return start + f"| {row['status']} | | | | | | | |"
     calls = ", ".join(dict.fromkeys(row["custom_calls"]))
-    ran = times.get(row["name"])
+    us = row.get("modelled_us")
+    step = "run" if ran else "compiled" if us is None else "modelled"
     return start + (
-        f"| {row['kernels'] + row['copies'] + row['library_calls']} | {loops(row)} "
-        f"| {row['temporary_bytes'] / 2**20:.1f} | {calls} "
+        f"| {step} | {row['kernels'] + row['copies'] + row['library_calls']} | {loops(row)} "
+        f"| {row['temporary_bytes'] / 2**20:.1f} | {'' if us is None else f'{us:.0f}'} "
+        f"| {f'{us / best_us:.2f}' if us and best_us else ''} | {calls} "
         f"| {'' if ran is None else ran.get('median_ms') or ran['status']} |"
     )
 
@@ -48,17 +54,16 @@ def line(row: dict[str, Any], times: dict[str, dict[str, Any]]) -> str:
 def table(rows: Sequence[dict[str, Any]], ran: Sequence[dict[str, Any]]) -> str:
     """One line a program, those of a case together."""
     times = {row["name"]: row for row in ran}
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["op"], row["case"], row["dtype"]), []).append(row)
     lines = [
-        "| op | case | dtype | form | launches | steps x launches a step | temporary MiB "
-        "| library calls | ms |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| op | case | dtype | form | how far | launches | steps x launches a step "
+        "| temporary MiB | modelled us | x best stock | library calls | ms |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for _, group in sorted(groups.items()):
+    for _, group in sorted(grouped(rows).items()):
+        best_us = min((r["modelled_us"] for r in stock_of(group)), default=None)
         # Ours first, then the stock forms.
-        lines += [line(r, times) for r in sorted(group, key=lambda r: r["provider"] != "xla")]
+        for row in sorted(group, key=lambda r: r["provider"] != "xla"):
+            lines.append(line(row, times.get(row["name"]), best_us))
     made = next(row for row in rows if row["status"] == "compiled")
     lines += [
         "",
@@ -69,32 +74,70 @@ def table(rows: Sequence[dict[str, Any]], ran: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def verdict(rows: Sequence[dict[str, Any]]) -> str:
-    """How often recops needs fewer launches and less memory than each stock form of a case."""
+def grouped(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """The rows of each case and dtype."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        if row["status"] == "compiled":
-            groups.setdefault((row["op"], row["case"], row["dtype"]), []).append(row)
+        groups.setdefault((row["op"], row["case"], row["dtype"]), []).append(row)
+    return groups
+
+
+def stock_of(group: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The stock forms of a case that have a modelled time."""
+    return [r for r in group if r["provider"].startswith("stock.") and "modelled_us" in r]
+
+
+def yardsticks(stock: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each quantity the stock form to be compared with.
+
+    For memory the leanest of those whose time is near the best: a form that saves memory and takes
+    twice as long is none that a user would choose.
+    """
+    fastest = min(stock, key=_time)
+    near = [row for row in stock if _time(row) <= NEAR * _time(fastest)]
+    return {
+        "modelled time": fastest,
+        "launches": min(stock, key=_launches),
+        "temporary memory": min(near, key=_memory),
+    }
+
+
+def verdict(rows: Sequence[dict[str, Any]]) -> str:
+    """Where recops takes more modelled time, launches or memory than the stock forms."""
+    compiled = grouped([row for row in rows if row["status"] == "compiled"])
     lines = []
     for dtype in ("float32", "bfloat16"):
-        for what, size in (("launches", _launches), ("temporary memory", _memory)):
-            more = []
-            cases = 0
-            for (op, case, kind), group in sorted(groups.items()):
-                stock = [row for row in group if row["provider"].startswith("stock.")]
-                if kind != dtype or not stock:
-                    continue
-                cases += 1
-                ours = next(row for row in group if row["provider"] == "xla")
-                best = min(stock, key=size)
-                if size(ours) > size(best):
-                    more.append(f"`{op}` {case} ({best['provider'].removeprefix('stock.')})")
-            if cases:
-                lines.append(
-                    f"- {dtype}, {what}: at most the best stock form's in {cases - len(more)} of "
-                    f"{cases} cases" + (f"; more in {', '.join(more)}." if more else ".")
-                )
+        more: dict[str, list[str]] = {}
+        cases, times = 0, []
+        for (op, case, kind), group in sorted(compiled.items()):
+            stock, ours = stock_of(group), [r for r in group if r["provider"] == "xla"]
+            if kind != dtype or not stock or not ours:
+                continue
+            cases += 1
+            for what, best in yardsticks(stock).items():
+                size = QUANTITIES[what]
+                ratio = size(ours[0]) / size(best)
+                times += [ratio] if what == "modelled time" else []
+                found = more.setdefault(what, [])
+                if ratio > ALLOWED[what]:
+                    form = best["provider"].removeprefix("stock.")
+                    found.append(f"`{op}` {case} ({ratio:.2f} x {form})")
+        for what, found in more.items():
+            lines.append(
+                f"- {dtype}, {what}: at most {ALLOWED[what]} of the best stock form's in "
+                f"{cases - len(found)} of {cases} cases"
+                + (f"; more in {', '.join(found)}." if found else ".")
+            )
+        if times:
+            mean = math.exp(sum(map(math.log, times)) / len(times))
+            lines.append(
+                f"- {dtype}: modelled time {mean:.2f} of the best stock form's, geometric mean."
+            )
     return "\n".join(lines)
+
+
+def _time(row: dict[str, Any]) -> float:
+    return row["modelled_us"]
 
 
 def _launches(row: dict[str, Any]) -> int:
@@ -108,7 +151,15 @@ def _launches(row: dict[str, Any]) -> int:
 
 
 def _memory(row: dict[str, Any]) -> int:
-    return row["temporary_bytes"]
+    """Bytes; less than a MiB counts as one."""
+    return max(row["temporary_bytes"], 2**20)
+
+
+QUANTITIES: dict[str, Callable[[dict[str, Any]], float]] = {
+    "modelled time": _time,
+    "launches": _launches,
+    "temporary memory": _memory,
+}
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from recops import ops, profiling
-from recops.ops.cin import xla
+from recops.ops.cin import xla_cpu
 from tests.oracles import cin as oracle
 
 BACKENDS = ("cpp", "xla", "reference")
@@ -52,7 +52,7 @@ def test_fields_with_themselves_are_like_any_maps(backend: str) -> None:
 
 @pytest.mark.parametrize("batch", [1, 255, 256, 257])
 def test_rows_that_do_not_fill_a_block(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xla, "_COLUMNS_CPU", 512)
+    monkeypatch.setattr(xla_cpu, "_COLUMNS", 512)
     x0, xk, kernel = (tf.constant(a) for a in _inputs(batch, 3, 2, 4, 2))
     got = []
     for backend in BACKENDS:

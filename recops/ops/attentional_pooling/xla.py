@@ -1,55 +1,87 @@
-"""Attentional pooling through matrices over fields, backward by hand and without a scatter.
+"""Attentional pooling by Gram matrices, backward by hand and without a scatter or a pair's product.
 
-    pooled = sum_i x_i * (U x)_i  with U [F, F] the weights above the diagonal,
+What unit a of the hidden layer sees of a pair is x_i diag(W_a) x_j: for all pairs of an example one
+product [A F, D] x [D, F], half the memory of the pairs' products [P, D], which nothing forms here.
 
-so the weighted sum over pairs and its gradient to the weights are small batched GEMMs.
+    pooled = 1/2 sum_i x_i * (S x)_i  with S [F, F] the weights of both orders, 0 on the diagonal
+
+With M_a [F, F] the gradients of the scores where unit a is above 0, all gradients of the network
+are sums over M_a x: of W by Y_a = M_a x, of x by sum_a p_a W_a * Y_a. That of the projection needs
+no sum over pairs of its own, since a relu is its derivative times what it is of.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit, jit_forward, twice
-from recops.ops.attentional_pooling import reference
+from recops._core import device
+from recops._core.numerics import jit, jit_forward, twice, widened
+from recops._core.products import einsum
+from recops.ops.attentional_pooling import reference, xla_cpu
 from recops.ops.pairwise import pairs
 
 _Outputs = tuple[tf.Tensor, tf.Tensor]
 
 
-@tf.custom_gradient
 def attentional_pooling(
     x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor
-) -> tuple[_Outputs, Callable[..., list[tf.Tensor]]]:
-    inputs = (x, kernel, bias, projection)
-    pooled, weights, kept = _forward(*inputs)
-
-    def grad(dpooled: tf.Tensor, dweights: tf.Tensor) -> list[tf.Tensor]:
-        return _gradient(inputs, (kept,), (dpooled, dweights))
-
-    return (pooled, weights), grad
+) -> _Outputs:
+    forms = device.form(gpu=(_forward, _backward), cpu=(xla_cpu.forward, xla_cpu.backward))
+    return _op(*forms)(x, kernel, bias, projection)
 
 
-def _hidden(
-    x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The products [C, BP/C, D], C kernels and the hidden layer [C, BP/C, A], in C equal chunks.
+@functools.cache
+def _op(forward: Any, backward: Any) -> Callable[..., _Outputs]:
+    forward = jit_forward(forward)
+    gradient = twice(jit(backward), reference.attentional_pooling)
 
-    A gradient of the network is a GEMM that sums over BP rows into a few columns: XLA runs one on a
-    single CPU thread, a batch of them on all. The same shape for all uses saves a second copy.
-    """
+    @tf.custom_gradient
+    def op(*inputs: tf.Tensor) -> tuple[_Outputs, Callable[..., list[tf.Tensor]]]:
+        pooled, weights, kept = forward(*inputs)
+
+        def grad(dpooled: tf.Tensor, dweights: tf.Tensor) -> list[tf.Tensor]:
+            return gradient(inputs, (kept,), (dpooled, dweights))
+
+        return (pooled, weights), grad
+
+    return op
+
+
+def _gram(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """x_i diag(W_a) x_j, rounded to what is stored, [B, F, A, F]."""
     fields, dim, width = x.shape[1], x.shape[2], kernel.shape[1]
-    chunks = fields if fields % 2 else fields - 1  # a divisor of P
-    left, right = pairs.left_right(x)
-    products = tf.reshape(left * right, [chunks, -1, dim])
-    kernels = tf.broadcast_to(kernel, [chunks, dim, width])
-    return products, kernels, tf.nn.relu(tf.matmul(products, kernels) + bias)
+    scaled = x[:, :, None] * tf.transpose(kernel)  # [B, F, A, D]
+    scaled = tf.reshape(scaled, [-1, fields * width, dim])
+    gram = einsum("bid,bjd->bij", scaled, x, x.dtype)
+    return tf.reshape(gram, [-1, fields, width, fields])
 
 
-@jit_forward
-@functools.partial(accumulate, narrow=2)
+def _halves(*tensors: tf.Tensor) -> list[tuple[tf.Tensor, ...]]:
+    """Either half of the batch, of each tensor.
+
+    What is of one half on the way back is dropped before the other is made, which keeps the memory
+    below that of the pairs' products.
+    """
+    half = tf.shape(tensors[0])[0] // 2
+    return [tuple(t[:half] for t in tensors), tuple(t[half:] for t in tensors)]
+
+
+def _scores(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor) -> tf.Tensor:
+    """The score of each pair, [B, F, F]."""
+    gram, shift, scale = widened(_gram(x, kernel), bias, projection)
+    return tf.reduce_sum(tf.nn.relu(gram + shift[:, None]) * scale[:, None], axis=2)
+
+
+def _pooling(x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """sum over j of w_ij x_j, [B, F, D]."""
+    full = tf.cast(pairs.symmetric(weights, x.shape[1]), x.dtype)
+    return widened(einsum("bij,bjd->bid", full, x, x.dtype))[0]
+
+
 def _forward(
     x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -58,17 +90,12 @@ def _forward(
     A score's gradient is a difference of what its weight gains and what all gain: small, where the
     rounding of the weights is not.
     """
-    fields = x.shape[1]
-    hidden = _hidden(x, kernel, bias)[2]
-    scores = tf.reduce_sum(hidden * projection, axis=2)
-    weights = tf.nn.softmax(tf.reshape(scores, [-1, pairs.pair_count(fields)]), axis=1)
-    full = pairs.symmetric(weights, fields)  # [B, F, F]
-    above = tf.where(pairs.upper(fields), full, tf.zeros([], x.dtype))
-    return tf.reduce_sum(x * tf.matmul(above, x), axis=1), weights, weights
+    scores = [_scores(*rows, kernel, bias, projection) for rows in _halves(x)]
+    weights = tf.nn.softmax(pairs.upper_take(tf.concat(scores, axis=0)))  # [B, P]
+    pooled = 0.5 * tf.reduce_sum(widened(x)[0] * _pooling(x, weights), axis=1)
+    return tf.cast(pooled, x.dtype), tf.cast(weights, x.dtype), weights
 
 
-@jit
-@accumulate
 def _backward(
     x: tf.Tensor,
     kernel: tf.Tensor,
@@ -78,26 +105,37 @@ def _backward(
     dpooled: tf.Tensor,
     dweights: tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
-    fields, dim = x.shape[1], x.shape[2]
-    products, kernels, hidden = _hidden(x, kernel, bias)
-    dweights += pairs.upper_take(tf.matmul(x * dpooled[:, None], x, transpose_b=True))
-    centre = tf.reduce_sum(weights * dweights, axis=1, keepdims=True)
-    dscores = tf.reshape(weights * (dweights - centre), [kernels.shape[0], -1, 1])
-    dhidden = tf.where(hidden > 0, dscores * projection, tf.zeros([], x.dtype))
-    dprojection = tf.matmul(dscores, hidden, transpose_a=True)  # [C, 1, A]
-    dbias = tf.matmul(tf.ones_like(dscores), dhidden, transpose_a=True)
-    dkernel = tf.matmul(products, dhidden, transpose_a=True)  # [C, D, A]
-    dproducts = tf.matmul(dhidden, kernels, transpose_b=True)
-    dproducts = tf.reshape(dproducts, [-1, pairs.pair_count(fields), dim])
-    dx = dpooled[:, None] * tf.matmul(pairs.symmetric(weights, fields), x)
-    dx += pairs.left_sums(dproducts, x)
-    dx += pairs.right_sums(dproducts, [x[:, i : i + 1] for i in range(fields - 1)])
-    return (
-        dx,
-        tf.reduce_sum(dkernel, axis=0),
-        tf.reduce_sum(dbias, axis=[0, 1]),
-        tf.reduce_sum(dprojection, axis=[0, 1]),
+    turned = einsum("bid,bjd->bij", x * dpooled[:, None], x)  # [B, F, F]
+    above, given = widened(dpooled, dweights)
+    given += pairs.upper_take(turned)
+    centre = tf.reduce_sum(weights * given, axis=1, keepdims=True)
+    dscores = tf.cast(weights * (given - centre), x.dtype)
+    dscores = pairs.symmetric(dscores, x.shape[1])  # [B, F, F]
+    halves = [_network_backward(*rows, kernel, bias, projection) for rows in _halves(x, dscores)]
+    dx, *dnetwork = zip(*halves)
+    results = (
+        above[:, None] * _pooling(x, weights) + tf.concat(dx, axis=0),
+        *map(tf.add_n, dnetwork),
     )
+    return tuple(tf.cast(result, x.dtype) for result in results)
 
 
-_gradient = twice(_backward, reference.attentional_pooling)
+def _network_backward(
+    x: tf.Tensor, dscores: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, projection: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """Gradients of x by way of the scores, and of the network."""
+    fields, dim, width = x.shape[1], x.shape[2], kernel.shape[1]
+    gram, matrix, shift, scale = widened(_gram(x, kernel), kernel, bias, projection)
+    alive = gram + shift[:, None] > 0
+    masked = tf.where(alive, dscores[:, :, None], tf.zeros([], dscores.dtype))  # [B, F, A, F]
+    rows = tf.reshape(masked, [-1, fields * width, fields])
+    # With a column of ones, whose products are the sums for the bias.
+    longer = tf.concat([x, tf.ones_like(x[:, :, :1])], axis=2)
+    sums = tf.reshape(einsum("bij,bjd->bid", rows, longer, x.dtype), [-1, fields, width, dim + 1])
+    # Both orders of a pair are in them.
+    squares = 0.5 * einsum("bid,biae->ade", longer, sums)
+    *of_kernel, of_bias = tf.unstack(tf.linalg.diag_part(squares), axis=1)  # [A] each
+    of_kernel = tf.stack(of_kernel)  # [D, A]
+    dx = tf.reduce_sum(widened(sums)[0][..., :dim] * tf.transpose(matrix * scale), axis=2)
+    dprojection = tf.reduce_sum(matrix * of_kernel, axis=0) + shift * of_bias
+    return dx, of_kernel * scale, of_bias * scale, dprojection

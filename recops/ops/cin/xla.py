@@ -1,10 +1,11 @@
-"""The compressed interaction network by blocks of rows, one GEMM a block, backward by hand.
+"""The compressed interaction in few large products for a GPU, backward by hand.
 
-A column is one dimension d of one example: the kernel [H, Hk F] times the outer product of its Hk
-maps and F fields. A block's outer products [Hk F, C] are made, used and dropped, forward and
-backward, so that only the inputs stand between the two; with columns innermost, products and their
-sums over maps or fields run along whole vectors. Where the maps are the fields themselves, (h, f)
-and (f, h) have the same product, and the kernel folds to F(F+1)/2 weights a map.
+A row is one dimension d of one example, with the outer product of its Hk maps and F fields in it:
+[B D, Hk F] times the kernel [Hk F, H]. The outer products are laid out as the three products read
+them, forward, for the kernel and for themselves, so that none of them is transposed, and they are
+rounded to what is stored. Where the maps are the fields themselves, (h, f) and (f, h) have the same
+product, and the kernel folds to F(F+1)/2 weights a map. On a CPU, blocks that stay in its cache are
+faster (`xla_cpu.py`).
 """
 
 from __future__ import annotations
@@ -17,30 +18,28 @@ import numpy as np
 import tensorflow as tf
 
 from recops._core import device
-from recops._core.numerics import accumulate, jit, jit_forward, twice
-from recops.ops.cin import reference
+from recops._core.numerics import jit, jit_forward, twice, widened
+from recops._core.products import matmul, stored
+from recops.ops.cin import reference, xla_cpu
 from recops.ops.cin.reference import stacked
-
-# Columns of a block: on a CPU its outer products shall stay in the cache, a GPU wants large ones
-# as far as a layer stays below three times the memory of its inputs, outputs and gradients.
-_COLUMNS_CPU, _COLUMNS_GPU = 256, 2048
+from recops.ops.cin.weights import flat, square_map, unfold
 
 
 def compressed_interaction(
     x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor, itself: bool
 ) -> tf.Tensor:
-    return _op(itself)(x0, x0 if itself else xk, kernel)
+    forms = device.form(gpu=(_forward, _backward), cpu=(xla_cpu.forward, xla_cpu.backward))
+    return _op(itself, *forms)(x0, x0 if itself else xk, kernel)
 
 
 cin = functools.partial(stacked, compressed_interaction)
 
 
 @functools.cache
-def _op(itself: bool) -> Callable[..., tf.Tensor]:
+def _op(itself: bool, forward: Any, backward: Any) -> Callable[..., tf.Tensor]:
     """[B, F, D], [B, Hk, D], [H, Hk, F] -> [B, H, D]; `itself` ignores the second."""
-    outer = _Squares if itself else _Products
-    forward = jit_forward(accumulate(functools.partial(_forward, outer=outer)))
-    backward = jit(accumulate(functools.partial(_backward, outer=outer)))
+    forward = jit_forward(functools.partial(forward, itself=itself))
+    backward = jit(functools.partial(backward, itself=itself))
 
     def formula(x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return reference.compressed_interaction(x0, x0 if itself else xk, kernel, itself)
@@ -54,148 +53,52 @@ def _op(itself: bool) -> Callable[..., tf.Tensor]:
     return op
 
 
-class _Products:
-    """Products of every map with every field, and what they give back."""
-
-    @staticmethod
-    def weights(kernel: tf.Tensor) -> tf.Tensor:
-        """[H, Hk, F] -> [H, Hk F]."""
-        return tf.reshape(kernel, [kernel.shape[0], -1])
-
-    @staticmethod
-    def unfold(dweights: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(dweights, kernel.shape)
-
-    @staticmethod
-    def of(block0: tf.Tensor, blockk: tf.Tensor) -> tf.Tensor:
-        """[F, C], [Hk, C] -> [Hk F, C]."""
-        products = blockk[:, None] * block0
-        return tf.reshape(products, [-1, block0.shape[1]])
-
-    @staticmethod
-    def back(
-        dproducts: tf.Tensor, block0: tf.Tensor, blockk: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Gradients of both blocks."""
-        full = tf.reshape(dproducts, [blockk.shape[0], *block0.shape])
-        d0 = tf.reduce_sum(full * blockk[:, None], axis=0)
-        return d0, tf.reduce_sum(full * block0, axis=1)
+def _rows(x: tf.Tensor) -> tf.Tensor:
+    """[B, H, D] -> [B D, H]."""
+    return tf.reshape(tf.transpose(x, [0, 2, 1]), [-1, x.shape[1]])
 
 
-class _Squares:
-    """Products of the fields with each other, each unordered pair once."""
-
-    @staticmethod
-    def weights(kernel: tf.Tensor) -> tf.Tensor:
-        """[H, F, F] -> [H, F (F+1) / 2]: the weights of (i, j) and (j, i) act as one."""
-        fields = kernel.shape[2]
-        low, high = np.triu_indices(fields)
-        flat = tf.reshape(kernel, [kernel.shape[0], -1])
-        both = tf.gather(flat, low * fields + high, axis=1)
-        swapped = tf.gather(flat, high * fields + low, axis=1)
-        return both + tf.where(low == high, tf.zeros([], kernel.dtype), swapped)
-
-    @staticmethod
-    def unfold(dweights: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(tf.gather(dweights, _square_map(kernel.shape[2]), axis=1), kernel.shape)
-
-    @staticmethod
-    def of(block0: tf.Tensor, blockk: tf.Tensor) -> tf.Tensor:
-        """[F, C] -> [F (F+1) / 2, C]."""
-        low, high = np.triu_indices(block0.shape[0])
-        return tf.gather(block0, low) * tf.gather(block0, high)
-
-    @staticmethod
-    def back(
-        dproducts: tf.Tensor, block0: tf.Tensor, blockk: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The gradient of the fields; the second argument was not looked at."""
-        fields, columns = block0.shape
-        full = tf.gather(dproducts, _square_map(fields))
-        full = tf.reshape(full, [fields, fields, columns])
-        # A square gives its derivative twice, a mixed product to either side once.
-        twice = tf.constant(1 + np.eye(fields)[..., None], full.dtype)
-        return tf.reduce_sum(full * twice * block0, axis=1), tf.zeros_like(blockk)
+def _maps(rows: tf.Tensor, dim: int) -> tf.Tensor:
+    """[B D, H] -> [B, H, D]."""
+    return tf.transpose(tf.reshape(rows, [-1, dim, rows.shape[1]]), [0, 2, 1])
 
 
-@functools.cache
-def _square_map(fields: int) -> np.ndarray:
-    """Number of the unordered pair (i, j), i = j included, flattened [F * F]."""
-    low, high = np.triu_indices(fields)
-    table = np.zeros((fields, fields), np.int32)
-    table[low, high] = table[high, low] = np.arange(len(low), dtype=np.int32)
-    return table.reshape(-1)
+def _outer(rows0: tf.Tensor, rowsk: tf.Tensor, itself: bool) -> tf.Tensor:
+    """[B D, F], [B D, Hk] -> [B D, Hk F]; of the fields with each other each pair once."""
+    if itself:
+        low, high = np.triu_indices(rows0.shape[1])
+        return tf.gather(rows0, low, axis=1) * tf.gather(rows0, high, axis=1)
+    products = rowsk[:, :, None] * rows0[:, None]
+    return tf.reshape(products, [-1, rowsk.shape[1] * rows0.shape[1]])
 
 
-def _rows(dim: int) -> int:
-    """Rows of a block."""
-    columns = device.form(gpu=_COLUMNS_GPU, cpu=_COLUMNS_CPU)
-    return max(1, columns // dim)
-
-
-def _blocks(x: tf.Tensor) -> tf.Tensor:
-    """[B, H, D] -> [blocks, H, R D], one block or more, with zero rows behind the last."""
-    maps, dim = x.shape[1:]
-    rows, batch = _rows(dim), tf.shape(x)[0]
-    padded = tf.pad(x, [[0, tf.maximum(-batch % rows, rows - batch)], [0, 0], [0, 0]])
-    split = tf.transpose(tf.reshape(padded, [-1, rows, maps, dim]), [0, 2, 1, 3])
-    return tf.reshape(split, [-1, maps, rows * dim])
-
-
-def _unblocked(blocks: tf.TensorArray, like: tf.Tensor) -> tf.Tensor:
-    """The inverse of `_blocks`, as many rows and dimensions as `like` has."""
-    stack, dim = blocks.stack(), like.shape[2]
-    maps, rows = stack.shape[1], _rows(dim)
-    split = tf.transpose(tf.reshape(stack, [-1, maps, rows, dim]), [0, 2, 1, 3])
-    flat = tf.reshape(split, [-1, maps, dim])[: tf.shape(like)[0]]
-    flat.set_shape([like.shape[0], maps, dim])
-    return flat
-
-
-def _room(blocks: tf.Tensor, maps: int) -> tf.TensorArray:
-    """Room for [maps, C] a block."""
-    count, columns = tf.shape(blocks)[0], blocks.shape[2]
-    zeros = tf.zeros([count, maps, columns], blocks.dtype)
-    return tf.TensorArray(blocks.dtype, count, element_shape=[maps, columns]).unstack(zeros)
-
-
-def _forward(x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor, *, outer: Any) -> tf.Tensor:
-    weights = outer.weights(kernel)
-    blocks0, blocksk = _blocks(x0), _blocks(xk)
-    count = tf.shape(blocks0)[0]
-
-    def step(n: tf.Tensor, out: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        products = outer.of(blocks0[n], blocksk[n])
-        return n + 1, out.write(n, tf.matmul(weights, products))
-
-    start = (tf.constant(0), _room(blocks0, kernel.shape[0]))
-    _, out = tf.while_loop(lambda n, _: n < count, step, start, maximum_iterations=count)
-    return _unblocked(out, x0)
+def _forward(x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor, *, itself: bool) -> tf.Tensor:
+    outer = _outer(_rows(x0), _rows(xk), itself)
+    out = matmul(outer, flat(kernel, itself), transpose_b=True, dtype=x0.dtype)
+    return _maps(out, x0.shape[2])
 
 
 def _backward(
-    x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor, *, outer: Any
+    x0: tf.Tensor, xk: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor, *, itself: bool
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    weights = outer.weights(kernel)
-    blocks0, blocksk, dblocks = _blocks(x0), _blocks(xk), _blocks(dy)
-    count = tf.shape(blocks0)[0]
+    rows0, rowsk, above = _rows(x0), _rows(xk), _rows(dy)
+    dweights = matmul(above, _outer(rows0, rowsk, itself), transpose_a=True)
+    douter = matmul(above, flat(kernel, itself), dtype=stored(x0.dtype))
+    wide, wide0, widek = widened(douter, rows0, rowsk)
+    if itself:
+        d0, dk = _of_squares(wide, wide0), tf.zeros_like(widek)
+    else:
+        full = tf.reshape(wide, [-1, xk.shape[1], x0.shape[1]])  # [B D, Hk, F]
+        d0 = tf.reduce_sum(full * widek[:, :, None], axis=1)
+        dk = tf.reduce_sum(full * wide0[:, None], axis=2)
+    dim, dkernel = x0.shape[2], unfold(dweights, kernel, itself)
+    return tuple(tf.cast(r, x0.dtype) for r in (_maps(d0, dim), _maps(dk, dim), dkernel))
 
-    def step(
-        n: tf.Tensor, dweights: tf.Tensor, d0: tf.TensorArray, dk: tf.TensorArray
-    ) -> tuple[Any, ...]:
-        block0, blockk, dblock = blocks0[n], blocksk[n], dblocks[n]
-        products = outer.of(block0, blockk)
-        dweights += tf.matmul(dblock, products, transpose_b=True)
-        mine, theirs = outer.back(tf.matmul(weights, dblock, transpose_a=True), block0, blockk)
-        return n + 1, dweights, d0.write(n, mine), dk.write(n, theirs)
 
-    start = (
-        tf.constant(0),
-        tf.zeros_like(weights),
-        _room(blocks0, x0.shape[1]),
-        _room(blocksk, xk.shape[1]),
-    )
-    _, dweights, d0, dk = tf.while_loop(
-        lambda n, *_: n < count, step, start, maximum_iterations=count
-    )
-    return _unblocked(d0, x0), _unblocked(dk, xk), outer.unfold(dweights, kernel)
+def _of_squares(douter: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Gradient of the fields, [B D, F], from that of their products with each other."""
+    fields = rows.shape[1]
+    full = tf.reshape(tf.gather(douter, square_map(fields), axis=1), [-1, fields, fields])
+    # A square gives its derivative twice, a mixed product to either side once.
+    twofold = tf.constant(1 + np.eye(fields), full.dtype)
+    return tf.reduce_sum(full * twofold * rows[:, None], axis=2)

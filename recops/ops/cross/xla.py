@@ -14,7 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core.numerics import accumulate, jit, jit_forward
+from recops._core.numerics import jit, jit_forward, widened
+from recops._core.products import matmul
 
 _Tensors = list[tf.Tensor]
 
@@ -54,32 +55,30 @@ def _halves(weights: tuple[tf.Tensor, ...]) -> tuple[_Tensors, _Tensors]:
 
 
 def _recursion(x: tf.Tensor, kernels: _Tensors, biases: _Tensors) -> tuple[Any, ...]:
-    """Stacked kernels [L, n], and for each layer its t_l, its a_l and its c_l; then the last."""
-    stacked = tf.stack(kernels)
-    products = tf.matmul(x, stacked, transpose_b=True)  # [B, L]
-    scales, shifts = [tf.ones_like(x[:, :1])], [tf.zeros_like(biases[0])]
-    for layer, (kernel, bias) in enumerate(zip(kernels, biases)):
+    """For each layer its t_l, all of them in [B, L], its a_l and its c_l; then the last."""
+    products = matmul(x, tf.stack(kernels), transpose_b=True)  # [B, L]
+    scales, shifts = [tf.ones_like(products[:, :1])], [tf.zeros_like(*widened(biases[0]))]
+    for layer, (kernel, bias) in enumerate(zip(widened(*kernels), widened(*biases))):
         shared = tf.reduce_sum(shifts[-1] * kernel)
         scales.append(scales[-1] * (1 + products[:, layer : layer + 1]) + shared)
         shifts.append(shifts[-1] + bias)
-    return stacked, products, scales, shifts
+    return products, scales, shifts
 
 
 @jit_forward
-@accumulate
 def _vector_forward(x: tf.Tensor, kernels: _Tensors, biases: _Tensors) -> tf.Tensor:
-    _, _, scales, shifts = _recursion(x, kernels, biases)
-    return x * scales[-1] + shifts[-1]
+    _, scales, shifts = _recursion(x, kernels, biases)
+    return tf.cast(widened(x)[0] * scales[-1] + shifts[-1], x.dtype)
 
 
 @jit
-@accumulate
 def _vector_backward(
     x: tf.Tensor, kernels: _Tensors, biases: _Tensors, dy: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    stacked, products, scales, shifts = _recursion(x, kernels, biases)
-    dscale = tf.reduce_sum(dy * x, axis=1, keepdims=True)  # [B, 1]
-    dshift = tf.reduce_sum(dy, axis=0)  # [n]
+    products, scales, shifts = _recursion(x, kernels, biases)
+    wide, above, *rows = widened(x, dy, *kernels)
+    dscale = tf.reduce_sum(above * wide, axis=1, keepdims=True)  # [B, 1]
+    dshift = tf.reduce_sum(above, axis=0)  # [n]
     dproducts: _Tensors = []
     dshared: _Tensors = []
     dbiases: _Tensors = []
@@ -87,24 +86,24 @@ def _vector_backward(
         dbiases.insert(0, dshift)
         dshared.insert(0, tf.reduce_sum(dscale))
         dproducts.insert(0, dscale * scales[layer])
-        dshift = dshift + dshared[0] * kernels[layer]
+        dshift = dshift + dshared[0] * rows[layer]
         dscale = dscale * (1 + products[:, layer : layer + 1])
-    dproduct = tf.concat(dproducts, axis=1)  # [B, L]
-    dx = dy * scales[-1] + tf.matmul(dproduct, stacked)
-    dkernels = tf.matmul(dproduct, x, transpose_a=True)
+    dproduct = tf.cast(tf.concat(dproducts, axis=1), x.dtype)  # [B, L]
+    more = matmul(dproduct, tf.stack(kernels), dtype=x.dtype)
+    dx = above * scales[-1] + widened(more)[0]
+    dkernels = matmul(dproduct, x, transpose_a=True)
     dkernels += tf.stack(dshared)[:, None] * tf.stack(shifts[:-1])
-    return dx, dkernels, tf.stack(dbiases)
+    return tuple(tf.cast(result, x.dtype) for result in (dx, dkernels, tf.stack(dbiases)))
 
 
 # The matrix form is GEMMs and little else. It is no program of its own: in a graph on the CPU
 # TensorFlow's GEMM is a fifth faster than XLA's, and a jitted step fuses the rest all the same.
 
 
-def _matrix_layer(x: tf.Tensor, product: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
-    return x * product + state
+# In 16 bits the states, their products and their gradients are stored as such, and worked out in
+# that type: XLA would else keep them in 32 for whatever reads them next.
 
 
-@accumulate
 def _matrix_forward(
     x: tf.Tensor, kernels: _Tensors, biases: _Tensors
 ) -> tuple[tf.Tensor, _Tensors, _Tensors]:
@@ -112,27 +111,22 @@ def _matrix_forward(
     state, states, products = x, [], []
     for kernel, bias in zip(kernels, biases):
         states.append(state)
-        products.append(tf.nn.bias_add(tf.matmul(state, kernel), bias))
-        state = _matrix_layer(x, products[-1], state)
+        products.append(tf.nn.bias_add(matmul(state, kernel, dtype=x.dtype), bias))
+        state = x * products[-1] + state
     return state, states, products
 
 
-def _matrix_layer_backward(
-    x: tf.Tensor, product: tf.Tensor, dy: tf.Tensor, dx: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    return dy * x, dx + dy * product
-
-
-@accumulate
 def _matrix_backward(
     x: tf.Tensor, kernels: _Tensors, states: _Tensors, products: _Tensors, dy: tf.Tensor
 ) -> tuple[tf.Tensor, _Tensors, _Tensors]:
-    dx = tf.zeros_like(x)
     dkernels: _Tensors = []
     dbiases: _Tensors = []
+    terms: _Tensors = []
     for kernel, state, product in reversed(list(zip(kernels, states, products))):
-        dproduct, dx = _matrix_layer_backward(x, product, dy, dx)
-        dkernels.insert(0, tf.matmul(state, dproduct, transpose_a=True))
-        dbiases.insert(0, tf.raw_ops.BiasAddGrad(out_backprop=dproduct))
-        dy = dy + tf.matmul(dproduct, kernel, transpose_b=True)
-    return dx + dy, dkernels, dbiases
+        dproduct = dy * x
+        terms.append(tf.multiply(*widened(dy, product)))
+        dkernels.insert(0, matmul(state, dproduct, transpose_a=True))
+        dbiases.insert(0, tf.raw_ops.BiasAddGrad(out_backprop=widened(dproduct)[0]))
+        dy = dy + matmul(dproduct, kernel, transpose_b=True, dtype=x.dtype)
+    dx = tf.add_n([*terms, *widened(dy)])
+    return tf.nest.map_structure(lambda r: tf.cast(r, x.dtype), (dx, dkernels, dbiases))

@@ -2,13 +2,16 @@
 
 The first layer is linear in k once q is known, with W = [Wq; Wk; Wd; Wp] in rows of D:
 
-    [q, k, q - k, q * k] W = q (Wq + Wd) + k ((Wk - Wd) + diag(q) Wp)
+    [q, k, q - k, q * k] W = [k, q * k, q] [Wk - Wd; Wp; Wq + Wd]
 
-so that each example has a kernel [D, A] and a row [A] of its own, and its history costs one GEMM
-[T, D] x [D, A], a quarter of the layer's work. Two GEMMs for all examples, k (Wk - Wd) and
-(q * k) Wp, take twice the work of that one and form q * k, both ways; the kernels take A / T of the
-memory of the histories. And their gradient is a batch of GEMMs, which XLA spreads over the CPU's
-threads, where a single one that sums over all steps into [2D, A] runs on one.
+Forward the input is made whole, for the batch in one product: XLA adds the bias and takes the
+activation in the product's own kernel, which a row an example, to be added, would prevent, and the
+folded kernel would be one rounding more. Its gradient is of the same product; those of q and k
+go through the folded kernel, [B T, A] x [A, 3D]. On a CPU a kernel an example is the faster form
+(`xla_cpu.py`).
+
+Hidden layers stand behind a barrier: XLA would else leave out their rounding to 16 bits, and write
+32 for what reads them on the way back.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import device
+from recops._core import device, xla_ops
 from recops._core.activations import ACTIVATIONS
-from recops._core.numerics import accumulate, jit, jit_forward, twice
-from recops.ops.target_attention import reference
-from recops.ops.target_attention.unit import folded, weigh, without_padding
+from recops._core.numerics import jit, jit_forward, twice, widened
+from recops._core.products import matmul, stored
+from recops.ops.target_attention import reference, xla_cpu
+from recops.ops.target_attention.unit import weigh, without_padding
 
 _Tensors = list[tf.Tensor]
 
@@ -37,15 +41,16 @@ def target_attention(
     activation: str,
     normalize: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    return _op(activation, normalize)(query, keys, mask, *kernels, *biases)
+    forms = device.form(gpu=(_forward, _backward), cpu=(xla_cpu.forward, xla_cpu.backward))
+    return _op(*forms, activation, normalize)(query, keys, mask, *kernels, *biases)
 
 
 @functools.cache
-def _op(activation: str, normalize: bool) -> Callable[..., Any]:
+def _op(forward: Any, backward: Any, activation: str, normalize: bool) -> Callable[..., Any]:
     options: dict[str, Any] = {"activation": activation, "normalize": normalize}
-    forward = jit_forward(accumulate(functools.partial(_forward, **options), narrow=2))
-    program = jit(accumulate(functools.partial(_backward, **options)))
-    backward = twice(
+    forward = jit_forward(functools.partial(forward, **options))
+    program = jit(functools.partial(backward, **options))
+    gradient = twice(
         lambda query, keys, kernels, biases, mask, *rest: program(
             query, keys, mask, kernels, *rest
         ),
@@ -60,7 +65,7 @@ def _op(activation: str, normalize: bool) -> Callable[..., Any]:
         pooled, weights, kept, *hidden = forward(query, keys, mask, kernels, biases)
 
         def grad(dpooled: tf.Tensor, dweights: tf.Tensor) -> tuple[Any, ...]:
-            dquery, dkeys, *dnetwork = backward(
+            dquery, dkeys, *dnetwork = gradient(
                 (query, keys, kernels, biases, mask), (kept, hidden), (dpooled, dweights)
             )
             return (dquery, dkeys, None, *dnetwork)
@@ -70,14 +75,45 @@ def _op(activation: str, normalize: bool) -> Callable[..., Any]:
     return op
 
 
+def _flat(x: tf.Tensor) -> tf.Tensor:
+    """[B, T, n] -> [B T, n]."""
+    return tf.reshape(x, [-1, x.shape[2]])
+
+
 def _dense(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """x [B, T, n] times a kernel [n, m]; what has a width of one is no GEMM."""
+    """x [B, T, n] times a kernel [n, m], as stored; what has a width of one is no product."""
+    dtype = kernel.dtype
+    if 1 in kernel.shape:
+        x, kernel = widened(x, kernel)
     if kernel.shape[0] == 1:
         return x * kernel[0]
     if kernel.shape[1] == 1:
         return tf.reduce_sum(x * kernel[:, 0], axis=2, keepdims=True)
-    steps, units = tf.shape(x)[1], kernel.shape[1]
-    return tf.reshape(tf.matmul(tf.reshape(x, [-1, x.shape[2]]), kernel), [-1, steps, units])
+    x, steps = tf.cast(x, dtype), tf.shape(x)[1]
+    return tf.reshape(matmul(_flat(x), kernel, dtype=stored(dtype)), [-1, steps, kernel.shape[1]])
+
+
+def _sums(x: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+    """x^T dy over all B T steps, [n, m]."""
+    if dy.shape[2] == 1:
+        return tf.reduce_sum(widened(x)[0] * dy, axis=[0, 1])[:, None]
+    return matmul(_flat(x), _flat(tf.cast(dy, x.dtype)), transpose_a=True)
+
+
+def _biased(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    return x + tf.cast(bias, x.dtype)
+
+
+def _with_target(query: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+    """[q, k, q - k, q * k], [B, T, 4D]."""
+    q = tf.broadcast_to(query[:, None], tf.shape(keys))
+    return tf.concat([q, keys, q - keys, q * keys], axis=2)
+
+
+def _folded(kernel: tf.Tensor) -> tf.Tensor:
+    """The first kernel for [k, q * k, q], [3D, A]."""
+    of_query, of_key, of_difference, of_product = tf.split(kernel, 4)
+    return tf.concat([of_key - of_difference, of_product, of_query + of_difference], axis=0)
 
 
 def _forward(
@@ -93,15 +129,14 @@ def _forward(
     """Pooled keys, weights; and for the backward the weights unrounded and each hidden layer."""
     function, _ = ACTIVATIONS[activation]
     keys = without_padding(keys, mask)
-    own, of_query, _ = folded(query, kernels[0])
-    row = tf.matmul(query, of_query) + biases[0]  # [B, A]
-    x = tf.matmul(keys, own) + row[:, None]
+    x = _biased(_dense(_with_target(query, keys), kernels[0]), biases[0])
     hidden: _Tensors = []
     for kernel, bias in zip(kernels[1:], biases[1:]):
-        hidden.append(function(x))
-        x = _dense(hidden[-1], kernel) + bias
-    pooled, weights = weigh(tf.squeeze(x, axis=2), keys, mask, normalize)
-    return pooled, weights, weights, *hidden
+        hidden += xla_ops.barrier(tf.cast(function(x), keys.dtype))
+        x = _biased(_dense(hidden[-1], kernel), bias)
+    scores, each = widened(tf.squeeze(x, axis=2), keys)
+    pooled, weights = weigh(scores, each, mask, normalize)
+    return tf.cast(pooled, keys.dtype), tf.cast(weights, keys.dtype), weights, *hidden
 
 
 def _backward(
@@ -119,46 +154,27 @@ def _backward(
 ) -> tuple[tf.Tensor, tf.Tensor, _Tensors, _Tensors]:
     _, derivative = ACTIVATIONS[activation]
     keys = without_padding(keys, mask)
-    dweights += tf.reduce_sum(keys * dpooled[:, None], axis=2)
+    target, each, above, given = widened(query, keys, dpooled, dweights)
+    given += tf.reduce_sum(each * above[:, None], axis=2)
     if normalize:
-        centre = tf.reduce_sum(weights * dweights, axis=1, keepdims=True)
-        dscores = weights * (dweights - centre)
+        centre = tf.reduce_sum(weights * given, axis=1, keepdims=True)
+        dscores = weights * (given - centre)
     else:
-        dscores = tf.where(mask, dweights, tf.zeros([], keys.dtype))
+        dscores = tf.where(mask, given, tf.zeros([], given.dtype))
     dx = dscores[:, :, None]  # [B, T, 1]
     dkernels: _Tensors = []
     dbiases: _Tensors = []
     for kernel, y in reversed(list(zip(kernels[1:], hidden))):
-        dkernel, dbias = _sums(y, dx)
-        dkernels.insert(0, dkernel)
-        dbiases.insert(0, dbias)
-        dx = _dense(dx, tf.transpose(kernel)) * derivative(y)
+        dkernels.insert(0, _sums(y, dx))
+        dbiases.insert(0, tf.reduce_sum(dx, axis=[0, 1]))
+        dx = widened(_dense(dx, tf.transpose(kernel)))[0] * derivative(*widened(y))
 
-    own, of_query, of_product = folded(query, kernels[0])
-    drow = tf.reduce_sum(dx, axis=1)  # [B, A]
-    down = tf.matmul(keys, dx, transpose_a=True)  # [B, D, A]
-    dof_query = tf.matmul(query, drow, transpose_a=True)
-    dof_key = tf.reduce_sum(down, axis=0)
-    dof_product = tf.reduce_sum(query[:, :, None] * down, axis=0)
-    dkernel = tf.concat([dof_query, dof_key, dof_query - dof_key, dof_product], axis=0)
-    dquery = tf.matmul(drow, of_query, transpose_b=True)
-    dquery += tf.reduce_sum(down * of_product, axis=2)
-    dkeys = tf.matmul(dx, own, transpose_b=True) + weights[:, :, None] * dpooled[:, None]
-    return dquery, dkeys, [dkernel, *dkernels], [tf.reduce_sum(drow, axis=0), *dbiases]
-
-
-def _sums(x: tf.Tensor, dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gradients of a kernel and its bias: x^T dy and the sum of dy over all B T steps.
-
-    On a CPU as a batch of T products, for which the steps need not lie in any order: XLA runs a
-    single GEMM of so many rows and so few columns on one thread there.
-    """
-    if device.kind() == "GPU":
-        flat, dflat = (tf.reshape(t, [-1, t.shape[2]]) for t in (x, dy))
-        return tf.matmul(flat, dflat, transpose_a=True), tf.reduce_sum(dflat, axis=0)
-    batch, steps = tf.unstack(tf.shape(x)[:2])
-    x = tf.reshape(x, [steps, batch, x.shape[2]])
-    dy = tf.reshape(dy, [steps, batch, dy.shape[2]])
-    dkernel = tf.matmul(x, dy, transpose_a=True)  # [T, n, m]
-    dbias = tf.matmul(tf.ones_like(x[:, :, :1]), dy, transpose_a=True)  # [T, 1, m]
-    return tf.reduce_sum(dkernel, axis=0), tf.reduce_sum(dbias, axis=[0, 1])
+    dbiases.insert(0, tf.reduce_sum(dx, axis=[0, 1]))
+    dkernels.insert(0, _sums(_with_target(query, keys), dx))
+    dinputs = widened(_dense(dx, tf.transpose(_folded(kernels[0]))))[0]
+    of_keys, of_products, of_target = tf.split(dinputs, 3, axis=2)  # [B, T, D] each
+    dkeys = of_keys + of_products * target[:, None] + weights[:, :, None] * above[:, None]
+    dquery = tf.reduce_sum(of_target + of_products * each, axis=1)
+    return tf.nest.map_structure(
+        lambda result: tf.cast(result, query.dtype), (dquery, dkeys, dkernels, dbiases)
+    )
