@@ -47,10 +47,13 @@ class Counts:
             self._spill()
 
     def counted(self, name: str, at_least: int = 1) -> Iterator[_Pair]:
-        """The values of a column by value, with their counts, without the rare ones."""
+        """The values of a column with their counts, each once, without the rare ones."""
+        table = self._tables.get(name, {})
         runs = [_read(path) for path in self._files.get(name, ())]
-        runs.append(iter(sorted(self._tables.get(name, {}).items())))
-        merged = heapq.merge(*runs, key=itemgetter(0))
+        if not runs:
+            yield from (pair for pair in table.items() if pair[1] >= at_least)
+            return
+        merged = heapq.merge(*runs, iter(sorted(table.items())), key=itemgetter(0))
         for value, same in itertools.groupby(merged, key=itemgetter(0)):
             count = sum(n for _, n in same)
             if count >= at_least:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from recops.features import Feature
 
 NUMERIC = (*TRANSFORMS, "plain")
+# Of a short row of text.
+_ROW_BYTES = 128
 # Of each number, for its percentiles.
 _SAMPLED = 200_000
 
@@ -34,11 +36,15 @@ class Plan:
     numeric: str
     seed: int
     memory: int
+    shard_rows: int
 
     @property
     def block_bytes(self) -> int:
-        """Of text in memory: as cells it takes some twelve times as much."""
-        return max(1 << 16, self.memory // 64)
+        """Of text in memory: as cells it takes some twelve times as much.
+
+        A shard ends with a block, so that a block is no more than some of its rows.
+        """
+        return min(max(1 << 16, self.memory // 64), max(1 << 12, self.shard_rows * _ROW_BYTES))
 
 
 @dataclass

@@ -101,6 +101,7 @@ class _Tabular:
             numeric,
             asked["seed"],
             asked["memory"] << 20,
+            asked["shard_rows"],
         )
         self.learnt: Learnt
 

@@ -235,6 +235,9 @@ class Segment:
         try:
             yield
         except OSError as error:
+            if error.errno is None:
+                # It was explained already.
+                raise
             raise OSError(disk_error(self.folder, error)) from error
 
 

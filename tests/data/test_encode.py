@@ -238,7 +238,7 @@ def test_rows_of_csv_that_do_not_fit(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("columns", "message"),
     [
         ("label=c", "one category"),
         ("categories=x", "one label"),
@@ -247,10 +247,10 @@ def test_rows_of_csv_that_do_not_fit(tmp_path, capsys):
         ("label=c what=x", "got 'what=x'"),
     ],
 )
-def test_a_spec_that_says_nothing(spec, message, tmp_path):
+def test_a_spec_that_says_nothing(columns, message, tmp_path):
     (tmp_path / "a.csv").write_text("c,x\n1,a\n")
     with pytest.raises(ValueError, match=message):
-        encoded(f"csv:{tmp_path / 'a.csv'}", tmp_path / "out", spec=spec)
+        encoded(f"csv:{tmp_path / 'a.csv'}", tmp_path / "out", spec=columns)
 
 
 KILLED = """
@@ -306,8 +306,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(source, tmp_pat
     command = [sys.executable, "-c", FULL, f"criteo:{source}", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr[-2000:]
-    assert done.stderr.strip().count("\n") == 0
-    assert "there is no space left" in done.stderr
+    # The rest is TensorFlow's log.
+    said = [line for line in done.stderr.splitlines() if "recops" in line or "encode" in line]
+    assert len(said) == 1
+    assert said[0].startswith(f"recops: encode: {out}: there is no space left; the shards that")
     assert sorted(files(out)) == ["encoder.json", "manifest.json"]
     assert main(["encode", f"criteo:{source}", str(out), "--hash-buckets", "1000"]) == 0
     assert sum(map(len, _splits(stream(out)))) == ROWS
@@ -326,7 +328,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_memory_does_not_grow_with_the_file(source, tmp_path):
-    megabytes = 16
+    megabytes = 8
     text = source.read_bytes()
     big = tmp_path / "big.txt"
     with big.open("wb") as file:

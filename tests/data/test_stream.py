@@ -301,7 +301,7 @@ def test_parquet_files_of_ids(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spec", "options", "message"),
+    ("features", "options", "message"),
     [
         ([SparseFeature("other", 9)], {}, "has no column 'other'; it has 'item', 'tags'"),
         ([SparseFeature("age", 9)], {}, "'age' must hold integers, got double"),
@@ -310,9 +310,9 @@ def test_parquet_files_of_ids(tmp_path):
         (SPEC, {"label": "click"}, "has no column 'click'"),
     ],
 )
-def test_parquet_files_that_do_not_fit(spec, options, message, tmp_path):
+def test_parquet_files_that_do_not_fit(features, options, message, tmp_path):
     with pytest.raises(DataError, match=message):
-        parquet(clicks(tmp_path / "in"), spec, **options)
+        parquet(clicks(tmp_path / "in"), features, **options)
 
 
 def test_parquet_folders_without_files(tmp_path):
