@@ -234,7 +234,9 @@ class Stream(Split):
                 with pq.ParquetFile(shard.path, memory_map=True) as file:
                     table = file.read_row_group(group, columns=list(names), use_threads=False)
                 for column, name in zip(found, names):
-                    column.append(_array(table.column(name), by_name.get(name)))
+                    feature = by_name.get(name)
+                    kind = np.int64 if name == self.group else np.float32
+                    column.append(_array(table.column(name), feature, np.dtype(kind)))
             except Exception as error:
                 # TensorFlow tells a user of a ValueError without the way that it took.
                 raise ValueError(
@@ -287,8 +289,8 @@ def _shuffled(rows: int, seed: int, epoch: int, window: int) -> np.ndarray:
     return np.random.default_rng([1, seed, epoch, window]).permutation(rows)
 
 
-def _array(column: Any, feature: Feature | None) -> np.ndarray:
-    """A column of a table as the array that a model reads; None is a label or a group."""
+def _array(column: Any, feature: Feature | None, kind: np.dtype) -> np.ndarray:
+    """A column of a table as the array that a model reads; without a feature, of this type."""
     pa = arrow("stream")
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
@@ -296,10 +298,9 @@ def _array(column: Any, feature: Feature | None) -> np.ndarray:
     if array.null_count:
         raise DataError(f"the column {column._name!r} has missing values")
     shape = () if feature is None else shape_of(feature)
-    kind = None if feature is None else _type_of(feature)
+    kind = kind if feature is None else _type_of(feature)
     if not shape:
-        values = array.to_numpy(zero_copy_only=False)
-        return values if kind is None else values.astype(kind, copy=False)
+        return array.to_numpy(zero_copy_only=False).astype(kind, copy=False)
     size = int(np.prod(shape, dtype=np.int64))
     values = array.flatten().to_numpy(zero_copy_only=False).astype(kind, copy=False)
     if not pa.types.is_fixed_size_list(array.type):

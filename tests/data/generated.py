@@ -23,7 +23,7 @@ def write(path: Path, rows: int, values: int = 1000, seed: int = 0) -> Path:
         for start in range(0, rows, _BLOCK):
             size = min(_BLOCK, rows - start)
             ids = (values * random.random((size, 26)) ** 3).astype(np.int64)
-            chance = 1 / (1 + np.exp(1 - (ids[:, 0] % 3) + (ids[:, 1] % 2)))
+            chance = 1 / (1 + np.exp(1 - 2 * (ids[:, 0] % 3) + 2 * (ids[:, 1] % 2)))
             clicks = random.random(size) < chance
             numbers = random.integers(0, 200, (size, 13))
             missing = random.random((size, 13)) < 0.1

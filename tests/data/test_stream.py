@@ -146,6 +146,7 @@ def arrays(data):
 
 def test_training_by_name_stops_resumes_and_judges_as_with_arrays(folder, tmp_path, monkeypatch):
     options = {"epochs": 3, "batch_size": 256, "seed": 1, "verbose": 0, "jit": "off"}
+    options["learning_rate"] = 0.03
     unbroken = training.train_named("FM", f"stream:{folder}", out=tmp_path / "a", **options)
     assert unbroken.test["auc"] > 0.6
     # One group: its AUC is that of all rows.
@@ -194,8 +195,11 @@ def test_figures_of_more_rows_than_can_be_sorted():
     assert whole.figures() == pytest.approx(exact, abs=1e-4)
     assert whole.figures()["gauc"] == pytest.approx(exact["gauc"], abs=1e-9)
     assert sum(map(len, some._groups)) <= 6000
-    assert some.figures()["gauc"] == pytest.approx(exact["gauc"], abs=0.02)
-    assert some.figures()["gauc"] != whole.figures()["gauc"]
+    # A sample of groups, each with all its rows.
+    chosen = np.isin(groups, np.unique(np.concatenate(some._groups)))
+    assert 1000 < chosen.sum() == sum(map(len, some._groups))
+    sampled = metrics.gauc(labels[chosen], scores[chosen], groups[chosen])
+    assert some.figures()["gauc"] == pytest.approx(sampled, abs=1e-9)
 
 
 def shard(folder, number=1):
