@@ -26,6 +26,8 @@ X = np.random.default_rng(0).normal(size=(8, 4, 3)).astype("float32")
 # What is drawn differs between replicas, and statistics of a batch are those of a replica's part.
 DRAWN = {"sampled"}
 NO_STATISTICS = {"activation": "relu", "use_bn": False}
+# Its auxiliary loss is a mean over the steps of a replica's histories, which are of many lengths.
+ANOTHER_MEAN = {"DIEN"}
 
 
 @pytest.fixture(scope="module")
@@ -104,19 +106,40 @@ def weights_alike(one, two):
         np.testing.assert_allclose(mine, other, atol=2e-5)
 
 
+def stepped(model, strategy, batch):
+    """The loss of a batch before and after a step, which each replica takes on its part of it.
+
+    Not by `fit`: Keras 3 adds up the first batch of a strategy to learn its shapes, and masks are
+    no numbers.
+    """
+    optimizer = keras.optimizers.SGD(0.01)
+    names, arrays = list(batch), list(batch.values())
+
+    def step(*part):
+        with tf.GradientTape() as tape:
+            out = tf.cast(model(dict(zip(names, part)), training=False), tf.float32)
+            loss = tf.reduce_sum(tf.reduce_mean(tf.square(out), axis=1)) / len(arrays[0])
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+        return loss
+
+    if strategy is None:
+        return [float(step(*arrays)) for _ in range(2)]
+    with strategy.scope():
+        optimizer.build(model.trainable_variables)
+    parts = halves(strategy, *arrays)
+    run = tf.function(lambda: strategy.reduce("sum", strategy.run(step, args=parts), None))
+    return [float(run()) for _ in range(2)]
+
+
 @pytest.mark.parametrize("group", sorted(set(GROUPS) - DRAWN))
 def test_layers_learn_as_on_one_replica(group, strategy):
-    specs = [spec for spec in GROUPS[group] if "dice" not in spec.name]
-    found = []
-    for scope in (None, strategy):
-        with scope.scope() if scope else tf.device(None):
-            model, batch = together(specs)
-            model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
-        target = np.zeros((6, model.output.shape[1]), "float32")
-        found.append((losses(model, batch, target, "mse", 2), model))
-    (want, one), (got, two) = found
-    np.testing.assert_allclose(got, want, rtol=1e-4)
-    assert want[1] != want[0]
+    one, batch = together(GROUPS[group])
+    with strategy.scope():
+        two, _ = together(GROUPS[group])
+    want, got = stepped(one, None, batch), stepped(two, strategy, batch)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert want[1] < want[0]
     weights_alike(one, two)
 
 
@@ -125,19 +148,25 @@ def test_models_learn_as_on_one_replica(name, strategy):
     options = {**SMALL[name], "seed": 1}
     if "dropout" in options:
         options["dropout"] = 0.0
-    if name in ("DIN", "DIEN", "DSIN"):
+    if name in ("DIN", "DIEN", "DSIN", "NFM"):
         options |= NO_STATISTICS
     batch, labels = data(64)
     found = []
     for scope in (None, strategy):
         with scope.scope() if scope else tf.device(None):
             model = CATALOGUE[name].build(features_of(name), **options)
-            model.compile(LazyAdam(0.01), "binary_crossentropy", jit_compile=False)
+            model.compile(
+                LazyAdam(0.01),
+                "binary_crossentropy",
+                jit_compile=False,
+                run_eagerly=scope is None,
+            )
         found.append((losses(model, read_by(model, batch), labels, "binary_crossentropy"), model))
     (want, one), (got, two) = found
-    np.testing.assert_allclose(got, want, rtol=2e-4)
+    np.testing.assert_allclose(got, want, rtol=2e-3 if name in ANOTHER_MEAN else 1e-5)
     assert want[2] < want[0]
-    weights_alike(one, two)
+    if name not in ANOTHER_MEAN:
+        weights_alike(one, two)
 
 
 @pytest.mark.parametrize(
@@ -170,4 +199,4 @@ def test_slices_of_all_replicas_are_one_before_a_row_moves(make, strategy):
     (one, before), (two, _) = trained(None), trained(strategy)
     weights_alike(one, two)
     moved = (two.get_weights()[0] != before).any(axis=1)
-    assert moved.tolist() == [i in (1, 2, 5, 7) for i in range(9)]
+    assert moved.tolist() == [i in (1, 2, 5, 7) for i in range(10)]

@@ -47,6 +47,7 @@ def get(variable: ContextVar[_Value], default: _Value) -> _Value:
     # No public name gives the stack; TensorFlow's threads hand it over by this one.
     creators = tf.compat.v1.get_default_graph()._variable_creator_stack
     for _, creator in reversed(creators):
-        if isinstance(creator, _Carrier):
-            return creator.context.get(variable, default)
+        # What a replica chose itself carries the context of the replica, which is nearly empty.
+        if isinstance(creator, _Carrier) and variable in creator.context:
+            return creator.context[variable]
     return default
