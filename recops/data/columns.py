@@ -50,13 +50,13 @@ class Columns:
         """From "label=NAME group=NAME categories=A,B numbers=C lists=D:LENGTH,..."."""
         found: dict[str, list[str]] = {}
         for part in spec.split():
-            kind, is_there, names = part.partition("=")
-            if kind not in _KINDS or not is_there or not names or kind in found:
+            kind, is_there, listed = part.partition("=")
+            if kind not in _KINDS or not is_there or not listed or kind in found:
                 raise ValueError(
                     f"encode: columns must be like 'label=NAME group=NAME categories=NAME,NAME "
                     f"numbers=NAME lists=NAME:LENGTH', each once, got {part!r} in {spec!r}"
                 )
-            found[kind] = names.split(",")
+            found[kind] = listed.split(",")
         lists = {}
         for each in found.get("lists", []):
             name, _, length = each.rpartition(":")
@@ -214,8 +214,8 @@ class ArrowCursor(Account):
                 int(numbers[row]), f"expected 0 or 1 as {columns.label}, got {labels[row]:g}"
             )
         dense = {name: self._floats(batch, name, numbers) for name in columns.numbers}
-        for name, values in dense.items():
-            for row in np.flatnonzero(np.isinf(values)).tolist():
+        for name, found in dense.items():
+            for row in np.flatnonzero(np.isinf(found)).tolist():
                 self.reject(int(numbers[row]), f"expected a number as {name}")
                 fits[row] = False
         groups = np.zeros(len(labels), np.int64)
@@ -226,7 +226,7 @@ class ArrowCursor(Account):
                 fits[row] = False
         values = {name: _factors(batch.column(name))[fits] for name in columns.categories}
         lists = {name: _list(batch.column(name), fits) for name in columns.lists}
-        dense = {name: values[fits] for name, values in dense.items()}
+        dense = {name: found[fits] for name, found in dense.items()}
         return Rows(numbers[fits], labels[fits], groups[fits], values, lists, dense)
 
     def _floats(self, batch: Any, name: str, numbers: np.ndarray) -> np.ndarray:

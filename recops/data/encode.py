@@ -254,7 +254,8 @@ class _Bar:
     """Keras's progress bar over the bytes of the files, one pass after the other."""
 
     def __init__(self, sizes: Sequence[int], verbose: int) -> None:
-        self._sizes, self._verbose, self._bar = list(sizes), verbose, None
+        self._sizes, self._verbose = list(sizes), verbose
+        self._bar: Any = None
         self._done = 0
 
     def moved(self, file: int, done: int) -> None:
@@ -273,6 +274,7 @@ class _Bar:
 
     def again(self) -> None:
         """The next pass."""
+        self.end()
         self._bar, self._done = None, 0
 
     def end(self) -> None:

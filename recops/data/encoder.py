@@ -60,7 +60,7 @@ class Encoder:
       >>> encoder.features(embedding_dim=4)[0].vocabulary_size
       2
       >>> Encoder(["city"], hash_buckets=1000).transform({"city": ["Paris", None]})["city"]
-      array([486,   0], dtype=int32)
+      array([651,   0], dtype=int32)
     """
 
     def __init__(

@@ -113,9 +113,9 @@ def learn(table: Table, plan: Plan, folder: Path, moved: Callable[[int, int], No
         for rows in cursor.rows():
             part = parts(rows.numbers, tenths, plan.seed, number, last[number])
             found.add(rows, part == 0, table.forms_unknown)
-            moved(number, cursor.done)
             if not whole:
                 break
+            moved(number, cursor.done)
         if not whole:
             break
         cursor.close()

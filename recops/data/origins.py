@@ -42,11 +42,21 @@ Block = tuple[
 class Origin(Protocol):
     """A source as `encode` handles it: `learn` or `restore`, then `blocks`."""
 
-    sizes: list[int]
-    encoder: Encoder
-    features: list[Feature]
-    # Rows left out, once `blocks` is through.
-    lost: int
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes of each file."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """Once it has learnt."""
+
+    @property
+    def features(self) -> list[Feature]:
+        """Once it has learnt."""
+
+    @property
+    def lost(self) -> int:
+        """Rows left out, once `blocks` is through."""
 
     def learn(self, moved: Moved) -> None:
         """The first pass."""

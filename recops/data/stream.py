@@ -156,15 +156,17 @@ def _dataset(
         raise ValueError(f"stream: interleave must be 1 or more, got {interleave}")
     if not 0 <= worker < workers:
         raise ValueError(f"stream: worker must be 0 to {workers - 1}, got {worker}")
-    train = list(shards["train"])
-    if workers > len(train):
+    files = list(shards["train"])
+    if workers > len(files):
         raise ValueError(
-            f"stream: {workers} workers need as many shards of train, there are {len(train)}; "
+            f"stream: {workers} workers need as many shards of train, there are {len(files)}; "
             f"encode with fewer --shard-rows"
         )
-    parts = {**shards, "train": train[worker::workers]}
-    made = (Stream(parts[name], features, label, group, interleave) for name in SPLITS)
-    return Dataset(*made, list(features))
+    parts = {**shards, "train": files[worker::workers]}
+    train, validation, test = (
+        Stream(parts[name], features, label, group, interleave) for name in SPLITS
+    )
+    return Dataset(train, validation, test, list(features))
 
 
 def _opened(path: Path) -> tuple[Any, Any]:

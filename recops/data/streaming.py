@@ -81,17 +81,17 @@ class Stream(Split):
     __hash__ = object.__hash__
 
     @property
-    def inputs(self) -> Mapping[str, np.ndarray]:  # type: ignore[override]
+    def inputs(self) -> Mapping[str, np.ndarray]:
         """Feature name -> array, read when it is asked for."""
         return _Inputs(self)
 
     @property
-    def labels(self) -> np.ndarray:  # type: ignore[override]
+    def labels(self) -> np.ndarray:
         """[N, 1] float32, read when it is asked for."""
         return self._column(self.label, np.float32).reshape(-1, 1)
 
     @property
-    def groups(self) -> np.ndarray:  # type: ignore[override]
+    def groups(self) -> np.ndarray:
         """[N] int64, read when it is asked for."""
         if self.group is None:
             return np.zeros(len(self), np.int64)

@@ -43,8 +43,13 @@ class Rows:
 class Cursor(Protocol):
     """One file that is read from front to back."""
 
-    done: int
-    count: int
+    @property
+    def done(self) -> int:
+        """Bytes of the file that were read."""
+
+    @property
+    def count(self) -> int:
+        """Rows that were found, those left out among them."""
 
     @property
     def lost(self) -> int:

@@ -341,6 +341,14 @@ def test_memory_does_not_grow_with_the_file(source, tmp_path):
     assert int(done.stdout.split()[-1]) < megabytes * 1024
 
 
+def test_a_progress_bar_for_each_pass(source, tmp_path, capsys):
+    for hash_buckets, passes in ((None, 2), (100, 1)):
+        options = {"hash_buckets": hash_buckets, "verbose": 1}
+        encoded(f"criteo:{source}", tmp_path / f"{passes}", **options)
+        said = capsys.readouterr().out
+        assert said.count("1/1") == passes
+
+
 def test_two_at_once_in_a_folder(source, tmp_path):
     from filelock import FileLock
 
