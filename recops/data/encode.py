@@ -108,7 +108,7 @@ def encode(
     short; ValueError for an option out of range, or a folder that holds another encoded set;
     OSError when the folder cannot be written; ImportError without pyarrow.
 
-    Cost: a pass reads text at some 100,000 lines of Criteo a second and core. Each value that is
+    Cost: a pass reads some 80,000 lines of Criteo a second on one core. Each value that is
     kept stays in memory once; where these are too many, `hash_buckets` keeps none.
 
     Example:

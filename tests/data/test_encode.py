@@ -69,13 +69,16 @@ def test_criteo_in_time_is_what_the_reader_has(source, tmp_path):
 
 
 def test_values_that_do_not_fit_in_memory_are_counted_alike(source, tmp_path, monkeypatch):
-    from recops.data import learning
+    from recops.data import counting, learning
 
     encoded(f"criteo:{source}", tmp_path / "a", min_count=2)
+    whole, spilled = counting.Counts._spill, []
+    monkeypatch.setattr(counting.Counts, "_spill", lambda self: spilled.append(1) or whole(self))
     monkeypatch.setattr(learning, "ENTRY_BYTES", 4 << 20)
     encoded(f"criteo:{source}", tmp_path / "b", min_count=2, memory=17)
     a, b = ((tmp_path / name / "encoder.json").read_bytes() for name in "ab")
     assert a == b
+    assert len(spilled) > 1
     assert not (tmp_path / "b" / ".counts").exists()
 
 

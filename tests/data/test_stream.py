@@ -73,6 +73,10 @@ def test_an_epoch_has_every_row_once_in_an_order_of_its_own(folder):
     assert (part.order(5, 1) == order).all()
     for other in ((5, 2), (6, 1)):
         assert (part.order(*other) != order).mean() > 0.9
+    # Of one row group too, where there is nothing but its rows to shuffle.
+    one = next(stream(folder).validation.by_shard())
+    assert len(one.shards[0].groups) == 1
+    assert (one.order(5, 1) != one.order(5, 2)).mean() > 0.9
 
 
 def test_shuffling_mixes_shards_and_rows(folder):
