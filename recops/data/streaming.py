@@ -166,12 +166,10 @@ class Stream(Split):
         types = [_type_of(feature) for feature in self.features] + [np.dtype(np.float32)]
 
         def load(number: np.int64) -> list[np.ndarray]:
-            rows = self._read(windows[number], columns)
-            size = len(rows[-1])
-            order = _shuffled(size, seed, epoch, int(number)) if shuffle else None
-            if number == first and skip:
-                order = (np.arange(size) if order is None else order)[skip:]
-            return rows if order is None else [np.take(values, order, axis=0) for values in rows]
+            window = int(number)
+            order = _shuffled(sizes[window], seed, epoch, window) if shuffle else None
+            rows = self._read(windows[window], columns, order)
+            return [values[skip:] for values in rows] if window == first else rows
 
         def read(number: tf.Tensor) -> list[tf.Tensor]:
             found = tf.numpy_function(load, [number], types)
@@ -223,27 +221,45 @@ class Stream(Split):
         size = self.interleave
         return [order[at : at + size] for at in range(0, len(order), size)]
 
-    def _read(self, window: Sequence[_Group], names: Sequence[str]) -> list[np.ndarray]:
-        """Columns of row groups, one after the other."""
+    def _read(
+        self, window: Sequence[_Group], names: Sequence[str], order: np.ndarray | None = None
+    ) -> list[np.ndarray]:
+        """Columns of row groups, one after the other, or their rows in an order."""
+        ends = np.cumsum([0, *(self.shards[place].groups[group] for place, group in window)])
+        targets: Any = [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+        if order is not None:
+            # Each value goes to its place at once: a gather would need all of them side by side.
+            placed = np.empty_like(order)
+            placed[order] = np.arange(len(order))
+            targets = [placed[rows] for rows in targets]
+        made: list[np.ndarray] = []
+        for (place, group), target in zip(window, targets):
+            columns = self._group(self.shards[place].path, group, names)
+            if order is None and len(window) == 1:
+                return columns
+            if not made:
+                made = [np.empty((ends[-1], *c.shape[1:]), c.dtype) for c in columns]
+            for column, values in zip(made, columns):
+                column[target] = values
+        return made
+
+    def _group(self, path: Path, group: int, names: Sequence[str]) -> list[np.ndarray]:
         pq = arrow("stream", "pyarrow.parquet")
         by_name = {feature.name: feature for feature in self.features}
-        found: list[list[np.ndarray]] = [[] for _ in names]
-        for place, group in window:
-            shard = self.shards[place]
-            try:
-                with pq.ParquetFile(shard.path, memory_map=True) as file:
-                    table = file.read_row_group(group, columns=list(names), use_threads=False)
-                for column, name in zip(found, names):
-                    feature = by_name.get(name)
-                    kind = np.int64 if name == self.group else np.float32
-                    column.append(_array(table.column(name), feature, np.dtype(kind)))
-            except Exception as error:
-                # TensorFlow tells a user of a ValueError without the way that it took.
-                raise ValueError(
-                    f"stream: {shard.path} cannot be read ({str(error).splitlines()[0]}); it is "
-                    f"damaged: encode its source again"
-                ) from error
-        return [c[0] if len(c) == 1 else np.concatenate(c) for c in found]
+        try:
+            with pq.ParquetFile(path, memory_map=True) as file:
+                table = file.read_row_group(group, columns=list(names), use_threads=False)
+            found = []
+            for name in names:
+                kind = np.int64 if name == self.group else np.float32
+                found.append(_array(table.column(name), by_name.get(name), np.dtype(kind)))
+            return found
+        except Exception as error:
+            # TensorFlow tells a user of a ValueError without the way that it took.
+            raise ValueError(
+                f"stream: {path} cannot be read ({str(error).splitlines()[0]}); it is damaged: "
+                f"encode its source again"
+            ) from error
 
     def _column(self, name: str, kind: Any) -> np.ndarray:
         feature = next((f for f in self.features if f.name == name), None)
