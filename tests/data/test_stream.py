@@ -1,7 +1,9 @@
 """`stream` and `parquet`: each row once an epoch, in an order of (seed, epoch), from any batch."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -321,6 +323,19 @@ def test_parquet_files_of_ids(tmp_path):
 def test_parquet_files_that_do_not_fit(features, options, message, tmp_path):
     with pytest.raises(DataError, match=message):
         parquet(clicks(tmp_path / "in"), features, **options)
+
+
+def test_the_code_of_the_document_runs(folder, tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    (tmp_path / "criteo").symlink_to(folder)
+    clicks(tmp_path / "clicks", price=np.linspace(0, 9, 60), click=np.arange(60) % 2)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks:
+        exec(compile(block, "data.md", "exec"), names)
+    assert len(names["ads"].train) > len(names["clicks"].train) == 120
 
 
 def test_parquet_folders_without_files(tmp_path):
