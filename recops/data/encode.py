@@ -29,7 +29,7 @@ from recops.data.shards import (
 )
 from recops.data.sources import DataError
 
-_SPILLED = ".counts"
+_SPILLED, _LOCK = ".counts", ".lock"
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / _LOCK, timeout=0):
             yield
     except Timeout:
         raise ValueError(f"encode: {folder} is being written by another process") from None
@@ -171,6 +171,11 @@ def _writing(folder: Path) -> Iterator[None]:
         if error.errno is None:
             raise
         raise OSError(disk_error(folder, error)) from error
+    except DataError:
+        # What cannot be read leaves no empty folder behind.
+        if [path.name for path in folder.iterdir()] == [_LOCK]:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _encoded(folder: Path, asked: dict[str, Any], source: Origin, verbose: int) -> Encoded:
@@ -180,8 +185,13 @@ def _encoded(folder: Path, asked: dict[str, Any], source: Origin, verbose: int) 
         if "features" not in manifest:
             source.learn(bar.moved)
             source.encoder.save(folder / ENCODER)
-            manifest |= source.said(folder)
+            manifest |= {"sizes": source.sizes, **source.said(folder)}
             write_json(folder / MANIFEST, manifest)
+        elif manifest["sizes"] != source.sizes:
+            raise DataError(
+                f"encode: {asked['source']} has {sum(source.sizes):,} bytes, but when {folder} was "
+                f"begun it had {sum(manifest['sizes']):,}; remove that folder, or choose another"
+            )
         else:
             source.restore(folder, manifest)
         bar.again()

@@ -1,6 +1,7 @@
 """`encode`: shards with the rows and ids of the readers in memory, whole after a kill."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -283,6 +284,16 @@ def test_killed_and_called_again_it_is_an_unbroken_one(source, tmp_path, monkeyp
     with pytest.raises(ValueError, match="min_count 3, but now it is 4"):
         encoded(f"criteo:{source}", out, min_count=4)
 
+    grown = source.with_name("grown.txt")
+    shutil.copy(source, grown)
+    again = json.loads((out / "manifest.json").read_text())
+    again["options"]["source"] = f"criteo:{grown}"
+    other = shutil.copytree(out, tmp_path / "other")
+    (other / "manifest.json").write_text(json.dumps(again))
+    grown.write_text(grown.read_text() + FIRST)
+    with pytest.raises(DataError, match=r"has [\d,]+ bytes, but when .* was begun it had"):
+        encoded(f"criteo:{grown}", other, min_count=3)
+
     learnt_again = []
     origins = __import__("recops.data.origins", fromlist=["learn"])
     monkeypatch.setattr(origins, "learn", lambda *args: learnt_again.append(args))
@@ -371,6 +382,7 @@ def test_two_at_once_in_a_folder(source, tmp_path):
         ("encode criteo:nope.txt out", "nope.txt: no such file"),
         ("encode csv:x out", "which need them"),
         ("encode criteo:x out --columns label=x", "not for criteo"),
+        ("encode amazon:nope out", "nope: no such file or folder"),
         ("encode amazon:x out --hash-buckets 5", "takes no hash_buckets"),
         ("encode criteo:train.txt out --split last", "split must be one of 'random', 'time'"),
         ("encode criteo:train.txt out --numeric odd", "numeric must be one of"),
@@ -389,6 +401,7 @@ def test_mistakes_are_one_line(line, message, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err.strip()
     assert "\n" not in said
     assert re.search(message, said)
+    assert "few" in line or not Path("out").exists()
 
 
 def test_the_command_says_what_it_wrote(source, tmp_path, capsys):
