@@ -106,7 +106,7 @@ MISTAKES = {
     "train": "MODEL",
     "train Nope": "got 'Nope'",
     "train FM --data nope": "data must be one of movielens-100k, adult:PATH",
-    "train FM --data libfm:": "libfm:PATH, got 'libfm:'",
+    "train FM --data libfm:": "libfm:PATH, stream:PATH, got 'libfm:'",
     "train FM --data libfm:nope.txt": "libfm: nope.txt: no such file",
     "train DIN --data libfm:file": "libfm: the data set has no task 'sequence', only 'ranking'",
     "train FM --backend nope": "expected one of auto, cpp, xla, reference, got 'nope'",

@@ -18,15 +18,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import device, native
+from recops._core import carried, device, native
 
 NAMES = ("auto", "cpp", "xla", "reference")
 CONCRETE = NAMES[1:]
 
 _process_choice: str | None = None
-_context_choice: ContextVar[str | None] = ContextVar("recops_backend", default=None)
-_noted: ContextVar[list[tuple[str, str]] | None] = ContextVar("recops_noted", default=None)
-_serving: ContextVar[bool] = ContextVar("recops_serving", default=False)
+_context_choice: ContextVar[str | None] = ContextVar("recops_backend")
+_noted: ContextVar[list[tuple[str, str]] | None] = ContextVar("recops_noted")
+_serving: ContextVar[bool] = ContextVar("recops_serving")
 
 
 class BackendError(NotImplementedError):
@@ -65,6 +65,8 @@ def set_backend(name: str) -> None:
 def backend(name: str) -> Iterator[None]:
     """Choose the backend inside a `with` block; it wins over `set_backend` and `RECOPS_BACKEND`.
 
+    It also holds in the replicas that a `tf.distribute` strategy runs inside the block.
+
     Args:
       name: "auto", "cpp", "xla" or "reference".
 
@@ -76,16 +78,13 @@ def backend(name: str) -> Iterator[None]:
       ...     recops.ops.select("fm_interaction", [[[1.0], [2.0]]])
       'xla'
     """
-    token = _context_choice.set(check_name(name))
-    try:
+    with carried.setting(_context_choice, check_name(name)):
         yield
-    finally:
-        _context_choice.reset(token)
 
 
 def current() -> str:
     """The choice in force: context, then `set_backend`, then `RECOPS_BACKEND`, then "auto"."""
-    chosen = _context_choice.get() or _process_choice
+    chosen = carried.get(_context_choice, None) or _process_choice
     if chosen is not None:
         return chosen
     return check_name(os.environ.get("RECOPS_BACKEND") or "auto", "RECOPS_BACKEND")
@@ -98,31 +97,25 @@ def serving() -> Iterator[None]:
     Every op is the reference, whatever backend a layer names, or the form of it in the room's
     `plain.py`, which takes less of TensorFlow to run. Layers leave out what only training needs.
     """
-    token = _serving.set(True)
-    try:
+    with carried.setting(_serving, True):
         yield
-    finally:
-        _serving.reset(token)
 
 
 def is_serving() -> bool:
     """Whether the code runs inside `serving`."""
-    return _serving.get()
+    return carried.get(_serving, False)
 
 
 @contextlib.contextmanager
 def noting() -> Iterator[list[tuple[str, str]]]:
     """The op and the backend of each call inside the block, in order."""
     noted: list[tuple[str, str]] = []
-    token = _noted.set(noted)
-    try:
+    with carried.setting(_noted, noted):
         yield noted
-    finally:
-        _noted.reset(token)
 
 
 def _note(op: str, backend: str) -> None:
-    noted = _noted.get()
+    noted = carried.get(_noted, None)
     if noted is not None:
         noted.append((op, backend))
 
@@ -168,10 +161,11 @@ class Room:
 
     def call(self, op: str, *args: Any, backend: Any = "auto") -> Any:
         """Run the op with arguments that its api function has checked."""
-        chosen = "reference" if _serving.get() else self._choose(op, args, backend)
+        serving = is_serving()
+        chosen = "reference" if serving else self._choose(op, args, backend)
         _note(op, chosen)
         module = getattr(self, chosen)
-        if _serving.get() and hasattr(self.plain, op):
+        if serving and hasattr(self.plain, op):
             module = self.plain
         with tf.name_scope(f"recops.{op}.{chosen}"):
             return getattr(module, op)(*args)

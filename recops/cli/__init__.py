@@ -8,13 +8,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from recops.cli import accelerate, bench, build, explain, export, info, models, query, train
+from recops.cli import accelerate, bench, build, encode, explain, export, info, models, query, train
 from recops.cli.messages import INTERRUPTED, OK, USER_ERROR, complain, said, user_errors
 from recops.cli.parser import Parser
 from recops.version import __version__
 
 # In the order of the help.
-_COMMANDS = (train, models, explain, query, accelerate, export, bench, info, build)
+_COMMANDS = (train, models, encode, explain, query, accelerate, export, bench, info, build)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ R. Kohavi, "Scaling Up the Accuracy of Naive-Bayes Classifiers: a Decision-Tree 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ import numpy as np
 from recops.data.dataset import Dataset
 from recops.data.encoder import Encoder
 from recops.data.factors import Factors
-from recops.data.lines import Lines
+from recops.data.lines import Block, Lines
 from recops.data.numeric import check_transform, transform
 from recops.data.splits import a_tenth, check_task, divided
+from recops.data.tables import ALL_TEST, Rows, Table, text_of
 
 if TYPE_CHECKING:
     from recops.features import Feature
@@ -30,6 +32,7 @@ COLUMNS = (
 _WEIGHT = "fnlwgt"
 _NUMBERS = ("age", "education_num", "capital_gain", "capital_loss", "hours_per_week")
 _CATEGORIES = tuple(n for n in COLUMNS if n not in (*_NUMBERS, _WEIGHT, "income"))
+_TENTH_IS_VALIDATION = (9, 1, 0)
 _INCOME = {b"<=50K": 0, b">50K": 1, b"<=50K.": 0, b">50K.": 1}
 
 
@@ -72,8 +75,7 @@ def adult(
     check_task("adult", task)
     check_transform("adult", numeric)
     path = Path(path).expanduser()
-    folder = path if path.is_dir() else path.parent
-    files = [folder / "adult.data" if path.is_dir() else path, folder / "adult.test"]
+    files = _files(path)
     read = [_read(file) for file in files]
     labels = np.concatenate([found for found, _, _ in read])
     numbers = np.concatenate([found for _, found, _ in read])
@@ -85,10 +87,7 @@ def adult(
     tenth = a_tenth(f"adult: {files[0]}", known)
     part[np.random.default_rng(seed).permutation(known)[:tenth]] = 1
     train = part == 0
-    columns = {
-        name: Factors.of(name, [None if cell == b"?" else cell for cell in column])
-        for name, column in zip(_CATEGORIES, cells)
-    }
+    columns = {name: Factors.of(name, _known(column)) for name, column in zip(_CATEGORIES, cells)}
     encoder = Encoder(min_count=min_count)
     encoder.fit({name: column[train] for name, column in columns.items()})
     inputs = encoder.transform(columns)
@@ -98,11 +97,37 @@ def adult(
     return divided(part, inputs, labels, np.zeros(len(labels)), features)
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray, list[list[bytes]]]:
-    """Labels [n], numbers [n, 5] and the cells of each category."""
-    lines = Lines("adult", path)
-    labels, numbers = [], []
-    cells: list[list[bytes]] = [[] for _ in _CATEGORIES]
+def table(path: Path, task: str = "ranking") -> Table:
+    """The files as `encode` reads them."""
+    check_task("adult", task)
+    known, test = _files(path)
+    files = [(known, _TENTH_IS_VALIDATION), (test, ALL_TEST)]
+    return Table("adult", files, text_of("adult", _rows), numeric="percentile")
+
+
+def _files(path: Path) -> tuple[Path, Path]:
+    folder = path if path.is_dir() else path.parent
+    return folder / "adult.data" if path.is_dir() else path, folder / "adult.test"
+
+
+def _rows(lines: Lines) -> Iterator[Rows]:
+    for block, labels, numbers in _blocks(lines):
+        cells = {name: block.columns[COLUMNS.index(name)] for name in _CATEGORIES}
+        yield Rows(
+            block.numbers,
+            labels,
+            np.zeros(len(labels), np.int64),
+            {name: Factors.of(name, _known(column)) for name, column in cells.items()},
+            dense=dict(zip(_NUMBERS, numbers.T)),
+        )
+
+
+def _known(cells: list[bytes]) -> list[bytes | None]:
+    return [None if cell == b"?" else cell for cell in cells]
+
+
+def _blocks(lines: Lines) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
+    """The lines that fit, with their labels [n] and numbers [n, 5]."""
     # The test file begins with a remark.
     for block in lines.table(len(COLUMNS), b",", skip=lambda line: line.startswith(b"|")):
         for column in block.columns:
@@ -110,10 +135,18 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, list[list[bytes]]]:
         income = lines.choices(block, COLUMNS.index("income"), "income", _INCOME)
         values, fit = lines.numbers(block, {name: COLUMNS.index(name) for name in _NUMBERS})
         rows = fit & (income >= 0)
-        labels.append(income[rows])
-        numbers.append(values[rows])
-        kept = block.keep(rows)
+        yield block.keep(rows), income[rows], values[rows]
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray, list[list[bytes]]]:
+    """Labels [n], numbers [n, 5] and the cells of each category."""
+    lines = Lines("adult", path)
+    labels, numbers = [], []
+    cells: list[list[bytes]] = [[] for _ in _CATEGORIES]
+    for block, income, values in _blocks(lines):
+        labels.append(income)
+        numbers.append(values)
         for name, column in zip(_CATEGORIES, cells):
-            column += kept.columns[COLUMNS.index(name)]
+            column += block.columns[COLUMNS.index(name)]
     lines.close()
     return np.concatenate(labels), np.concatenate(numbers), cells

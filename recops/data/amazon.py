@@ -11,8 +11,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ _ASIN = re.compile(rb"""["'](?:parent_)?asin["']\s*:\s*["'](\w+)["']""")
 _JSON = re.compile(r"\.jsonl?(\.gz)?$")
 _UNKNOWN = ""
 _DAY = 86_400
+_LENGTH = 50
 _ROWS = 1 << 16
 
 
@@ -47,7 +48,7 @@ def amazon(
     task: str = "sequence",
     *,
     split: str = "time",
-    max_length: int = 50,
+    max_length: int = _LENGTH,
     min_count: int = 1,
     seed: int = 0,
 ) -> Dataset:
@@ -92,83 +93,154 @@ def amazon(
       >>> data = amazon("reviews_Books_5.json.gz", "meta_Books.json.gz")  # doctest: +SKIP
     """
     check_task("amazon", task, _TASKS)
-    if split not in _SPLITS:
-        raise ValueError(
-            f"amazon: split must be one of {', '.join(map(repr, _SPLITS))}, got {split!r}"
-        )
+    _check_split(split)
     if max_length < 1:
         raise ValueError(f"amazon: max_length must be 1 or more, got {max_length}")
-    reviews_file, meta_file = _files(Path(path).expanduser(), meta)
-    user, item, time = _reviews(reviews_file)
-    known = _categories(meta_file, set(item.distinct))
-    found = Factorizer()
-    found.add([known.get(name, _UNKNOWN) for name in item.distinct])
-    category = found.factors()
-    category = Factors(category.codes[item.codes], category.distinct)
-
-    part = _parts(user.codes, time, split)
-    encoder = Encoder(min_count=min_count)
-    columns = {"user": user, "item": item, "category": category}
-    encoder.fit({name: column[part == 0] for name, column in columns.items()})
-    ids = encoder.transform(columns)
-    return _dataset(user.codes, time, ids, part, encoder, task, max_length, seed)
+    return _Reviews.read(Path(path).expanduser(), meta, split, min_count).dataset(
+        task, max_length, seed
+    )
 
 
-def _dataset(
-    user: np.ndarray,
-    time: np.ndarray,
-    ids: Mapping[str, np.ndarray],
-    part: np.ndarray,
-    encoder: Encoder,
-    task: str,
-    max_length: int,
-    seed: int,
-) -> Dataset:
-    """Rows of reviews by user and time; `ids` are the encoded columns."""
-    from recops.features import SequenceFeature
+@dataclass(frozen=True)
+class Block:
+    """Some rows: the split of each (0, 1, 2), inputs by feature, labels and groups."""
 
-    item = ids["item"]
-    earlier = Earlier.of(np.stack([user, user, user, time], axis=1), item > 0, item)
-    rows = np.flatnonzero((earlier.stop > earlier.start) & (item > 0))
-    for which, name in enumerate(("train", "validation", "test")):
-        if not (part[rows] == which).any():
-            raise DataError(
-                f"amazon: the {name} split has no review of a known item with an earlier one of "
-                f"its user; there are {len(item):,} reviews, which is too few"
-            )
-    sparse = encoder.features()
-    items, categories = (feature.vocabulary_size for feature in sparse[1:])
-    features: list[Feature] = [*sparse]
-    counts = encoder.counts("item")
-    of_item = np.zeros(items + 1, np.int32)
-    of_item[item] = ids["category"]
-    of_item[0] = 0
+    part: np.ndarray
+    inputs: dict[str, np.ndarray]
+    labels: np.ndarray
+    groups: np.ndarray
 
-    earlier = replace(earlier, start=earlier.start[rows], stop=earlier.stop[rows])
-    item, part = item[rows], part[rows]
-    target = _unseen(earlier, item[:, None], counts, 0, (seed, 0))[:, 0]
-    # A row and its negative stand together.
-    pairs = np.repeat(np.arange(len(rows)), 2)
-    both = np.stack([item, target], axis=1).reshape(-1)
-    labels = np.tile([1, 0], len(rows))
-    inputs = {"user": ids["user"][rows][pairs], "item": both, "category": of_item[both]}
-    if task == "sequence":
-        history = earlier.latest(max_length)
-        negatives = _unseen(earlier, history, counts, 0.75, (seed, 1))
-        for of, size, clicks, unseen in (
-            ("item", items, history, negatives),
-            ("category", categories, of_item[history], of_item[negatives]),
-        ):
-            inputs[f"hist_{of}"], inputs[f"neg_hist_{of}"] = clicks[pairs], unseen[pairs]
-            features += [
-                SequenceFeature(f"hist_{of}", size, max_length, target=of),
-                SequenceFeature(f"neg_hist_{of}", size, max_length, negative_of=f"hist_{of}"),
-            ]
-        inputs["sess_item"] = earlier.sessions(SESSIONS, SESSION_LENGTH, gap=_DAY)[pairs]
-        features.append(
-            SequenceFeature("sess_item", items, SESSION_LENGTH, target="item", sessions=SESSIONS)
+
+def encoded(
+    path: Path, task: str, split: str, min_count: int, seed: int
+) -> tuple[Encoder, list[Feature], Callable[[int], Iterator[Block]]]:
+    """The encoder and features of `amazon`, and its rows in blocks from that of a number on.
+
+    One block is in memory, beside 20 bytes a review.
+    """
+    check_task("amazon", task, _TASKS)
+    _check_split(split)
+    reviews = _Reviews.read(path, None, split, min_count)
+    features, blocks = reviews.rows(task, _LENGTH, seed)
+    return reviews.encoder, features, blocks
+
+
+@dataclass(frozen=True)
+class _Reviews:
+    """Reviews by user and time: users and times [N], the encoded columns, the split of each."""
+
+    user: np.ndarray
+    time: np.ndarray
+    ids: Mapping[str, np.ndarray]
+    part: np.ndarray
+    encoder: Encoder
+
+    @classmethod
+    def read(
+        cls, path: Path, meta: str | os.PathLike[str] | None, split: str, min_count: int
+    ) -> _Reviews:
+        reviews_file, meta_file = _files(path, meta)
+        user, item, time = _reviews(reviews_file)
+        known = _categories(meta_file, set(item.distinct))
+        found = Factorizer()
+        found.add([known.get(name, _UNKNOWN) for name in item.distinct])
+        category = found.factors()
+        category = Factors(category.codes[item.codes], category.distinct)
+
+        part = _parts(user.codes, time, split)
+        encoder = Encoder(min_count=min_count)
+        columns = {"user": user, "item": item, "category": category}
+        encoder.fit({name: column[part == 0] for name, column in columns.items()})
+        return cls(user.codes, time, encoder.transform(columns), part, encoder)
+
+    def dataset(self, task: str, max_length: int, seed: int) -> Dataset:
+        features, found = self.rows(task, max_length, seed)
+        blocks = list(found(0))
+        names = blocks[0].inputs
+        return divided(
+            np.concatenate([block.part for block in blocks]),
+            {name: np.concatenate([block.inputs[name] for block in blocks]) for name in names},
+            np.concatenate([block.labels for block in blocks]),
+            np.concatenate([block.groups for block in blocks]),
+            features,
         )
-    return divided(part[pairs], inputs, labels, user[rows][pairs], features)
+
+    def rows(
+        self, task: str, max_length: int, seed: int
+    ) -> tuple[list[Feature], Callable[[int], Iterator[Block]]]:
+        """The features, and each known review with an earlier one beside its negative."""
+        item = self.ids["item"]
+        times = np.stack([self.user, self.user, self.user, self.time], axis=1)
+        earlier = Earlier.of(times, item > 0, item)
+        rows = np.flatnonzero((earlier.stop > earlier.start) & (item > 0))
+        for which, name in enumerate(("train", "validation", "test")):
+            if not (self.part[rows] == which).any():
+                raise DataError(
+                    f"amazon: the {name} split has no review of a known item with an earlier one "
+                    f"of its user; there are {len(item):,} reviews, which is too few"
+                )
+
+        def blocks(first: int) -> Iterator[Block]:
+            # In parts, since what the busiest user had seen makes a row wide.
+            for number in range(first, math.ceil(len(rows) / _ROWS)):
+                some = rows[number * _ROWS : (number + 1) * _ROWS]
+                yield self._block(earlier, some, number, task, max_length, seed)
+
+        return self._features(task, max_length), blocks
+
+    def _features(self, task: str, max_length: int) -> list[Feature]:
+        from recops.features import SequenceFeature
+
+        sparse = self.encoder.features()
+        features: list[Feature] = [*sparse]
+        if task == "sequence":
+            for feature in sparse[1:]:
+                of, size = feature.name, feature.vocabulary_size
+                features += [
+                    SequenceFeature(f"hist_{of}", size, max_length, target=of),
+                    SequenceFeature(f"neg_hist_{of}", size, max_length, negative_of=f"hist_{of}"),
+                ]
+            items = sparse[1].vocabulary_size
+            features.append(
+                SequenceFeature(
+                    "sess_item", items, SESSION_LENGTH, target="item", sessions=SESSIONS
+                )
+            )
+        return features
+
+    def _block(
+        self,
+        earlier: Earlier,
+        rows: np.ndarray,
+        number: int,
+        task: str,
+        max_length: int,
+        seed: int,
+    ) -> Block:
+        counts = self.encoder.counts("item")
+        of_item = np.zeros(len(counts), np.int32)
+        of_item[self.ids["item"]] = self.ids["category"]
+        of_item[0] = 0
+
+        earlier = replace(earlier, start=earlier.start[rows], stop=earlier.stop[rows])
+        item, user = self.ids["item"][rows], self.user[rows]
+        # A sum would draw what another seed draws for another part.
+        target = _unseen(earlier, item[:, None], counts, 0, (seed, 0, number))[:, 0]
+        # A row and its negative stand together.
+        pairs = np.repeat(np.arange(len(rows)), 2)
+        both = np.stack([item, target], axis=1).reshape(-1)
+        labels = np.tile([1, 0], len(rows))
+        inputs = {"user": self.ids["user"][rows][pairs], "item": both, "category": of_item[both]}
+        if task == "sequence":
+            history = earlier.latest(max_length)
+            negatives = _unseen(earlier, history, counts, 0.75, (seed, 1, number))
+            for of, clicks, unseen in (
+                ("item", history, negatives),
+                ("category", of_item[history], of_item[negatives]),
+            ):
+                inputs[f"hist_{of}"], inputs[f"neg_hist_{of}"] = clicks[pairs], unseen[pairs]
+            inputs["sess_item"] = earlier.sessions(SESSIONS, SESSION_LENGTH, gap=_DAY)[pairs]
+        return Block(self.part[rows][pairs], inputs, labels, user[pairs])
 
 
 def _unseen(
@@ -176,24 +248,24 @@ def _unseen(
     positives: np.ndarray,
     counts: np.ndarray,
     distortion: float,
-    seed: tuple[int, int],
+    seed: tuple[int, int, int],
 ) -> np.ndarray:
     """For each positive [N, T] an item that its user had not reviewed by then."""
-    made = np.zeros_like(positives)
-    # In parts, since what the busiest user had seen makes a row wide.
-    for number, start in enumerate(range(0, len(positives), _ROWS)):
-        here = slice(start, start + _ROWS)
-        some = replace(earlier, start=earlier.start[here], stop=earlier.stop[here])
-        made[here] = sample_negatives(
-            positives[here],
-            vocabulary_size=len(counts) - 1,
-            counts=counts,
-            distortion=distortion,
-            exclude=some.latest(int((some.stop - some.start).max())),
-            # A sum would draw what another seed draws for another part.
-            seed=(*seed, number),
+    return sample_negatives(
+        positives,
+        vocabulary_size=len(counts) - 1,
+        counts=counts,
+        distortion=distortion,
+        exclude=earlier.latest(int((earlier.stop - earlier.start).max())),
+        seed=seed,
+    )
+
+
+def _check_split(split: str) -> None:
+    if split not in _SPLITS:
+        raise ValueError(
+            f"amazon: split must be one of {', '.join(map(repr, _SPLITS))}, got {split!r}"
         )
-    return made
 
 
 def _parts(user: np.ndarray, time: np.ndarray, split: str) -> np.ndarray:
@@ -260,8 +332,16 @@ def _first(record: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 def _reviews(path: Path) -> tuple[Factors, Factors, np.ndarray]:
     """User, item and Unix time [N] of each review, by user and time, repeated ones once."""
     lines = Lines("amazon", path)
-    users, items, times = Factorizer(), Factorizer(), []
-    found: list[tuple[str, str]] = []
+    users, items, times = Factorizer(), Factorizer(), [np.zeros(0, np.int64)]
+    found: list[tuple[str, str, int]] = []
+
+    def keep() -> None:
+        # Text as it is read takes ten times the memory of its codes.
+        users.add([user for user, _, _ in found])
+        items.add([item for _, item, _ in found])
+        times.append(np.array([time for _, _, time in found], np.int64))
+        found.clear()
+
     for number, record in _records(lines):
         user, item = _first(record, _USER), _first(record, _ITEM)
         time, unit = record.get("unixReviewTime"), 1
@@ -273,12 +353,12 @@ def _reviews(path: Path) -> tuple[Factors, Factors, np.ndarray]:
         elif isinstance(time, bool) or not (isinstance(time, (int, float)) and abs(time) < 2**62):
             lines.reject(number, "expected a number as unixReviewTime (timestamp)")
         else:
-            found.append((user, item))
-            times.append(math.floor(time) // unit)
+            found.append((user, item, math.floor(time) // unit))
+            if len(found) == _ROWS:
+                keep()
     lines.close()
-    users.add([user for user, _ in found])
-    items.add([item for _, item in found])
-    user, item, time = users.factors(), items.factors(), np.array(times, np.int64)
+    keep()
+    user, item, time = users.factors(), items.factors(), np.concatenate(times)
     order = np.lexsort((item.codes, time, user.codes))
     user, item, time = user[order], item[order], time[order]
     same = (np.diff(user.codes) == 0) & (np.diff(item.codes) == 0) & (np.diff(time) == 0)

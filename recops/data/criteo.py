@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ import numpy as np
 from recops.data.dataset import Dataset
 from recops.data.encoder import Encoder
 from recops.data.factors import Factorizer
-from recops.data.lines import Lines
+from recops.data.lines import Block, Lines
 from recops.data.numeric import check_transform, transform
 from recops.data.splits import check_task, divided, ordered_parts, random_parts, single_file
+from recops.data.tables import DIVIDED, Rows, Table, coded, text_of
 
 if TYPE_CHECKING:
     from recops.features import Feature
@@ -88,18 +90,43 @@ def criteo(
     return divided(part, inputs, labels, np.zeros(len(labels)), features)
 
 
+def table(path: Path, task: str = "ranking") -> Table:
+    """The file as `encode` reads it."""
+    check_task("criteo", task)
+    file = single_file("criteo", path, "train") if path.is_dir() else path
+    return Table("criteo", [(file, DIVIDED)], text_of("criteo", _rows), min_count=10)
+
+
+def _rows(lines: Lines) -> Iterator[Rows]:
+    for block, labels, numbers in _blocks(lines):
+        cells = block.columns[1 + len(NUMBERS) :]
+        yield Rows(
+            block.numbers,
+            labels,
+            np.zeros(len(labels), np.int64),
+            {name: coded(column) for name, column in zip(CATEGORIES, cells)},
+            dense=dict(zip(NUMBERS, numbers.T)),
+        )
+
+
+def _blocks(lines: Lines) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
+    """The lines that fit, with their clicks [n] and numbers [n, 13]."""
+    for block in lines.table(_WIDTH, b"\t"):
+        click = lines.choices(block, 0, "label", _CLICK)
+        values, fit = lines.numbers(block, {name: i for i, name in enumerate(NUMBERS, start=1)})
+        rows = fit & (click >= 0)
+        yield block.keep(rows), click[rows], values[rows]
+
+
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, list[Factorizer]]:
     """Clicks [N], numbers [N, 13] and the categories, each cell four bytes as it is read."""
     lines = Lines("criteo", path)
     labels, numbers = [], []
     categories = [Factorizer() for _ in CATEGORIES]
-    for block in lines.table(_WIDTH, b"\t"):
-        click = lines.choices(block, 0, "label", _CLICK)
-        values, fit = lines.numbers(block, {name: i for i, name in enumerate(NUMBERS, start=1)})
-        rows = fit & (click >= 0)
-        labels.append(click[rows])
-        numbers.append(values[rows])
-        for column, cells in zip(categories, block.keep(rows).columns[1 + len(NUMBERS) :]):
+    for block, clicks, values in _blocks(lines):
+        labels.append(clicks)
+        numbers.append(values)
+        for column, cells in zip(categories, block.columns[1 + len(NUMBERS) :]):
             column.add(cells)
     lines.close()
     return np.concatenate(labels), np.concatenate(numbers), categories

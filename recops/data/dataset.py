@@ -66,6 +66,10 @@ class Split:
         inputs = {name: values for name, values in self.inputs.items() if name in names}
         return replace(self, inputs=inputs)
 
+    def check_feature(self, feature: Feature, split_name: str) -> None:
+        """Raise ValueError unless the input of a feature fits it."""
+        _check_values(feature, self.inputs[feature.name], split_name)
+
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """Permutation of the rows that `batches` uses: a pure function of (seed, epoch)."""
         for name, value in (("seed", seed), ("epoch", epoch)):
@@ -252,7 +256,7 @@ class Dataset:
                         f"Dataset: the {split_name} split lacks the feature {feature.name!r}; "
                         f"it has {', '.join(map(repr, inputs)) or 'no inputs'}"
                     )
-                _check_values(feature, inputs[feature.name], split_name)
+                split.check_feature(feature, split_name)
 
 
 def _check_values(feature: Feature, values: np.ndarray, split_name: str) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recops.data.factors import Factors
+from recops.data.hashing import checked_buckets, hashed
 from recops.data.sources import DataError
 
 if TYPE_CHECKING:
     from recops.features import SparseFeature
 
-_FORMAT = "recops.Encoder 1"
+_FORMAT, _HASHED = "recops.Encoder 1", "recops.Encoder 2"
 _RULES = ("log2", "quartic", "auto")
 
 
@@ -35,15 +36,19 @@ class Encoder:
     Args:
       columns: names to encode; None takes all that the fitted data has.
       min_count: a value with fewer rows gets id 0 like an unknown one.
+      hash_buckets: nothing is learnt, and the id of a value is 1 + its hash modulo so many buckets,
+        a number for all columns or {column: number}; a missing value still gets 0. For values that
+        are too many to keep: two of them may share an id, and none is unknown. The hash is that of
+        `tf.strings.to_hash_bucket_fast`, of a number that of its decimal digits.
 
     Defaults: min_count=1.
 
     Raises: ValueError for a column that is missing, of another length or type than expected, or
-    text where numbers were fitted (or the reverse), or both text and bytes; RuntimeError before
-    `fit`.
+    text where numbers were fitted (or the reverse), or both text and bytes; for a `min_count`
+    beside `hash_buckets`; RuntimeError before `fit`.
 
     Cost: text is hashed once a cell, numbers are sorted; no line of Python runs once a row. What is
-    learnt is kept once a distinct value.
+    learnt is kept once a distinct value, with `hash_buckets` nothing.
 
     Example:
       >>> encoder = Encoder(min_count=2)
@@ -54,30 +59,59 @@ class Encoder:
       array([0, 2, 0], dtype=int32)
       >>> encoder.features(embedding_dim=4)[0].vocabulary_size
       2
+      >>> Encoder(["city"], hash_buckets=1000).transform({"city": ["Paris", None]})["city"]
+      array([651,   0], dtype=int32)
     """
 
-    def __init__(self, columns: Sequence[str] | None = None, min_count: int = 1) -> None:
+    def __init__(
+        self,
+        columns: Sequence[str] | None = None,
+        min_count: int = 1,
+        hash_buckets: int | Mapping[str, int] | None = None,
+    ) -> None:
         if isinstance(columns, str) or (columns is not None and not len(columns)):
             raise ValueError(f"Encoder: columns must be names of columns, got {columns!r}")
         if isinstance(min_count, bool) or not isinstance(min_count, int) or min_count < 1:
             raise ValueError(f"Encoder: min_count must be an integer of 1 or more, got {min_count}")
         self.columns = None if columns is None else list(map(str, columns))
         self.min_count = min_count
+        if hash_buckets is not None and min_count != 1:
+            raise ValueError(
+                f"Encoder: hash_buckets counts nothing and takes no min_count, got {min_count}"
+            )
+        self.hash_buckets = checked_buckets(hash_buckets, self.columns)
+        if isinstance(self.hash_buckets, dict) and self.columns is None:
+            self.columns = list(self.hash_buckets)
         self._values: dict[str, list[Any]] = {}
         self._counts: dict[str, np.ndarray] = {}
         self._ids: dict[str, dict[Any, int]] = {}
 
     def fit(self, data: Any) -> Encoder:
-        """Learn the values of the training rows; what was learnt before is forgotten."""
-        values, counts = {}, {}
-        for name, column in _columns("Encoder.fit", data, self.columns):
+        """Learn the values of the training rows; what was learnt before is forgotten.
+
+        With `hash_buckets` it learns the names of the columns alone.
+        """
+        found = _columns("Encoder.fit", data, self.columns)
+        if self.hash_buckets is not None:
+            self.columns = [name for name, _ in found]
+            return self
+        counted, rows = {}, {}
+        for name, column in found:
             present = column.codes[column.codes >= 0]
-            count = np.bincount(present, minlength=len(column.distinct))
-            kept = np.flatnonzero(count >= self.min_count).tolist()
-            ordered = sorted((-int(count[i]), column.distinct[i]) for i in kept)
+            count = np.bincount(present, minlength=len(column.distinct)).tolist()
+            counted[name], rows[name] = zip(column.distinct, count), len(column)
+        return self.fit_counts(counted, rows)
+
+    def fit_counts(
+        self, counted: Mapping[str, Iterable[tuple[Any, int]]], rows: Mapping[str, int]
+    ) -> Encoder:
+        """`fit` of what was counted: of each column (value, count), and its rows in all."""
+        values, counts = {}, {}
+        for name, pairs in counted.items():
+            ordered = sorted((-n, value) for value, n in pairs if n >= self.min_count)
             values[name] = [value for _, value in ordered]
             numbers = [-number for number, _ in ordered]
-            counts[name] = np.array([len(column) - sum(numbers), *numbers], np.int64)
+            counts[name] = np.array([rows[name] - sum(numbers), *numbers], np.int64)
         self._learn(values, counts)
         return self
 
@@ -90,22 +124,29 @@ class Encoder:
 
     def transform(self, data: Any) -> Any:
         """Ids of any rows: int32, an array for an array, list or Series, else a dict of [N]."""
-        self._check_fitted("transform")
-        ids = {}
-        for name, column in _columns("Encoder.transform", data, list(self._values)):
-            known = self._ids[name]
-            if known and column.distinct and column.text != isinstance(next(iter(known)), str):
-                fitted, came = ("numbers", "text") if column.text else ("text", "numbers")
-                raise ValueError(
-                    f"Encoder.transform: the column {name!r} was fitted on {fitted}, but now it "
-                    f"holds {came}; convert it as it was"
-                )
-            # One entry more, for the code -1 of a missing value.
-            table = np.array([*(known.get(value, 0) for value in column.distinct), 0], np.int32)
-            ids[name] = table[column.codes]
+        if self.hash_buckets is None:
+            self._check_fitted("transform")
+        wanted = self.columns if self.hash_buckets is not None else list(self._values)
+        found = _columns("Encoder.transform", data, wanted)
+        ids = {name: self.ids(name, column) for name, column in found}
         if _flat(data):
             return next(iter(ids.values()))
         return np.stack(list(ids.values()), axis=1) if isinstance(data, np.ndarray) else ids
+
+    def ids(self, name: str, column: Factors) -> np.ndarray:
+        """[N] int32 ids of one column."""
+        if self.hash_buckets is not None:
+            return hashed(column, self._buckets(name))
+        known = self._ids[name]
+        if known and column.distinct and column.text != isinstance(next(iter(known)), str):
+            fitted, came = ("numbers", "text") if column.text else ("text", "numbers")
+            raise ValueError(
+                f"Encoder.transform: the column {name!r} was fitted on {fitted}, but now it "
+                f"holds {came}; convert it as it was"
+            )
+        # One entry more, for the code -1 of a missing value.
+        table = np.array([*(known.get(value, 0) for value in column.distinct), 0], np.int32)
+        return table[column.codes]
 
     def fit_transform(self, data: Any) -> Any:
         """`fit`, then `transform` of the same rows."""
@@ -124,10 +165,12 @@ class Encoder:
         from recops.features import SparseFeature
 
         self._check_fitted("features")
+        # A column without any frequent value still has the row of the unknown.
+        sizes = {name: max(1, len(values)) for name, values in self._values.items()}
+        if self.hash_buckets is not None:
+            sizes = {name: self._buckets(name) for name in self.columns or ()}
         made = []
-        for name, values in self._values.items():
-            # A column without any frequent value still has the row of the unknown.
-            size = max(1, len(values))
+        for name, size in sizes.items():
             width = embedding_dim
             if isinstance(width, str):
                 width = _embedding_dim(size, width)
@@ -141,7 +184,7 @@ class Encoder:
         """
         self._check_fitted("save")
         path = Path(path).expanduser()
-        content = {
+        content: dict[str, Any] = {
             "format": _FORMAT,
             "min_count": self.min_count,
             "columns": {
@@ -149,6 +192,9 @@ class Encoder:
                 for name, values in self._values.items()
             },
         }
+        if self.hash_buckets is not None:
+            sizes = {name: self._buckets(name) for name in self.columns or ()}
+            content = {"format": _HASHED, "hash_buckets": sizes}
         temporary = path.with_name(f".{path.name}.writing")
         try:
             # Python reads the Infinity again that JSON itself does not have; NaN is never a value.
@@ -165,6 +211,8 @@ class Encoder:
         """
         try:
             content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+            if content["format"] == _HASHED:
+                return cls(hash_buckets=content["hash_buckets"])
             if content["format"] != _FORMAT:
                 raise ValueError(f"format {content['format']!r}")
             found = content["columns"]
@@ -193,7 +241,15 @@ class Encoder:
             ) from None
         return made
 
+    def _buckets(self, column: str) -> int:
+        assert self.hash_buckets is not None
+        return (
+            self.hash_buckets if isinstance(self.hash_buckets, int) else self.hash_buckets[column]
+        )
+
     def _known(self, table: dict[str, Any], column: str) -> Any:
+        if self.hash_buckets is not None:
+            raise ValueError("Encoder: with hash_buckets nothing is learnt; ids have no one value")
         self._check_fitted("the vocabulary")
         if column not in table:
             raise ValueError(
@@ -202,7 +258,11 @@ class Encoder:
         return table[column]
 
     def _check_fitted(self, what: str) -> None:
-        if not self._values:
+        if self.hash_buckets is not None and self.columns is None:
+            raise RuntimeError(
+                f"Encoder: {what} needs the names of the columns; give columns=, or call fit first"
+            )
+        if self.hash_buckets is None and not self._values:
             raise RuntimeError(f"Encoder: {what} needs a fitted encoder; call fit first")
 
 

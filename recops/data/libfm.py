@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,16 @@ from recops.data.factors import Factorizer
 from recops.data.lines import Lines
 from recops.data.sources import DataError
 from recops.data.splits import check_task, divided, random_parts, single_file
+from recops.data.tables import (
+    ALL_TEST,
+    ALL_TRAIN,
+    ALL_VALIDATION,
+    DIVIDED,
+    Rows,
+    Table,
+    coded,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from recops.features import Feature
@@ -246,13 +256,18 @@ def _check_apart(fields: Mapping[str, tuple[int, int]]) -> None:
             )
 
 
-def _read(path: Path, columns: _Columns) -> np.ndarray:
-    """Read a file into the columns; the labels of its rows."""
-    lines = Lines("libfm", path)
-    labels: list[float] = []
+Entries = tuple[list[int], list[bytes], list[float]]
+
+
+def _blocks(
+    lines: Lines, columns: _Columns
+) -> Iterator[tuple[list[int], list[float], dict[int, Entries]]]:
+    """The lines that fit: numbers, labels, and of each field row in the block, index and value."""
     for numbers, block in lines.blocks():
         columns.learn_form(block)
-        found: dict[int, tuple[list[int], list[bytes], list[float]]] = {}
+        found: dict[int, Entries] = {}
+        labels: list[float] = []
+        kept: list[int] = []
         for number, line in zip(numbers, block):
             tokens = line.partition(b"#")[0].split()
             if not tokens:
@@ -266,15 +281,50 @@ def _read(path: Path, columns: _Columns) -> np.ndarray:
             except ValueError as error:
                 lines.reject(number, str(error))
                 continue
-            row = columns.rows + len(labels)
-            labels.append(label)
             for key, index, value in placed:
                 rows, indices, values = found.setdefault(key, ([], [], []))
-                rows.append(row)
+                rows.append(len(labels))
                 indices.append(index)
                 values.append(value)
+            labels.append(label)
+            kept.append(number)
+        yield kept, labels, found
+
+
+def _read(path: Path, columns: _Columns) -> np.ndarray:
+    """Read a file into the columns; the labels of its rows."""
+    lines = Lines("libfm", path)
+    all_labels: list[float] = []
+    for _, labels, found in _blocks(lines, columns):
+        begin = columns.rows + len(all_labels)
         for key, (rows, indices, values) in found.items():
-            columns.entries.setdefault(key, _Entries()).add(rows, indices, values)
+            placed = [begin + row for row in rows]
+            columns.entries.setdefault(key, _Entries()).add(placed, indices, values)
+        all_labels += labels
     lines.close()
-    columns.rows += len(labels)
-    return np.array(labels, np.float64)
+    columns.rows += len(all_labels)
+    return np.array(all_labels, np.float64)
+
+
+def table(path: Path, task: str = "ranking", threshold: float = 0) -> Table:
+    """The files as `encode` reads them; fields are field_0, field_1, ..."""
+    check_task("libfm", task)
+    files = _files(path)
+    tenths = [DIVIDED] if len(files) == 1 else [ALL_TRAIN, ALL_VALIDATION, ALL_TEST]
+    columns = _Columns(None)
+
+    def parse(lines: Lines) -> Iterator[Rows]:
+        for numbers, labels, found in _blocks(lines, columns):
+            lists, dense = {}, {}
+            for key in sorted(found):
+                rows, indices, values = found[key]
+                name = f"field_{key}"
+                lists[name] = np.array(rows, np.int64), coded(indices)
+                number = np.full(len(labels), np.nan, np.float32)
+                number[rows] = values
+                dense[name] = number
+            clicks = np.array(labels) > threshold
+            groups = np.zeros(len(labels), np.int64)
+            yield Rows(np.array(numbers, np.int64), clicks, groups, {}, lists, dense)
+
+    return Table("libfm", list(zip(files, tenths)), text_of("libfm", parse), forms_unknown=True)

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -38,41 +38,121 @@ class Block:
         return Block(self.numbers[rows], [[c[i] for i in chosen] for c in self.columns])
 
 
-class Lines:
-    """The lines of one file. Blank ones are passed over.
+class Account:
+    """How many rows of a file do not fit, and the first of them.
 
-    Who finds that a line does not fit says so by `reject`, and leaves it out; `close` gives the
+    Who finds that a row does not fit says so by `reject`, and leaves it out; `close` gives the
     account: nothing when all fitted, a line on stderr up to 1 % of them, DataError above.
+
+    Args:
+      where: the file, for messages.
+      what: its rows, in words.
+      begun: what `account` gave, to go on from there.
+    """
+
+    def __init__(
+        self, where: str, what: str = "lines", begun: Mapping[str, Any] | None = None
+    ) -> None:
+        begun = begun or {"count": 0, "lost": 0, "named": {}}
+        self.where, self.what = where, what
+        self.count: int = begun["count"]
+        # Of the block that is being read; of those before, how many, and the first ones.
+        self.rejected: dict[int, str] = {}
+        self._lost: int = begun["lost"]
+        self._named = {int(number): reason for number, reason in begun["named"].items()}
+
+    @property
+    def lost(self) -> int:
+        """How many rows were rejected so far."""
+        return self._lost + len(self.rejected)
+
+    def reject(self, number: int, reason: str) -> None:
+        """Note that a row does not fit and is left out. Its first reason counts."""
+        self.rejected.setdefault(number, reason)
+
+    def account(self) -> dict[str, Any]:
+        """The account so far, in plain values."""
+        self.settle()
+        return {"count": self.count, "lost": self._lost, "named": self._named}
+
+    def settle(self) -> None:
+        """Keep of the rows rejected so far their number and the first ones alone."""
+        self._lost += len(self.rejected)
+        self._named = dict(sorted({**self._named, **self.rejected}.items())[:_NAMED])
+        self.rejected = {}
+
+    def close(self) -> None:
+        """Say what was left out, or raise DataError when it is more than 1 % of the rows."""
+        self.settle()
+        lost, named = self._lost, self._named.items()
+        if not self.count:
+            raise DataError(f"{self.where} holds no {self.what.removesuffix('s')} of data")
+        if not lost:
+            return
+        one = self.what.removesuffix("s")
+        listed = "; ".join(f"{one} {number}: {reason}" for number, reason in named)
+        if lost > _NAMED:
+            listed += f"; and {lost - _NAMED:,} more"
+        share = f"{lost:,} of {self.count:,} {self.what}"
+        if lost > MOST_REJECTED * self.count:
+            raise DataError(f"{self.where}: {share} do not fit the format: {listed}")
+        print(f"recops: {self.where}: {share} left out: {listed}", file=sys.stderr, flush=True)
+
+
+class Lines(Account):
+    """The lines of one file, and an account of those that do not fit. Blank ones are passed over.
 
     Args:
       reader: who reads, for messages.
       path: the file; gzip is told by its content.
+      block_bytes: of text at a time; None is some megabytes.
+      place: what `place` gave, to go on from there.
 
     Raises: DataError when there is no such file, or it is a folder, empty or damaged.
     """
 
-    def __init__(self, reader: str, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        reader: str,
+        path: str | os.PathLike[str],
+        block_bytes: int | None = None,
+        place: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = Path(path).expanduser()
-        self.where = f"{reader}: {self.path}"
-        self.count = 0
-        self.rejected: dict[int, str] = {}
+        super().__init__(f"{reader}: {self.path}", begun=place)
+        self.block_bytes = block_bytes or _BLOCK_BYTES
+        # Bytes of the file that were read, compressed ones of gzip.
+        self.done = 0
+        # Where the next line begins, how much behind it was read already, and its number.
+        self._next = (0, 0, 1)
+        if place is not None:
+            self._next = (place["offset"], place["ahead"], place["number"])
         if self.path.is_dir():
             raise DataError(f"{self.where} is a folder; give the path of a file")
         if not self.path.exists():
             raise DataError(f"{self.where}: no such file")
 
+    def place(self) -> dict[str, Any]:
+        """Where the block after the current one begins, and the account so far; plain values."""
+        offset, ahead, number = self._next
+        return {"offset": offset, "ahead": ahead, "number": number, **self.account()}
+
     def blocks(self) -> Iterator[tuple[list[int], list[bytes]]]:
         """Numbers (from 1) and text of the lines, some megabytes at a time."""
-        number, rest, first = 1, b"", True
-        for chunk in self._chunks():
+        start, ahead, number = self._next
+        position, rest, first = start, b"", start == 0
+        for chunk in self._chunks(start, ahead):
+            position += len(chunk)
             if first:
                 chunk, first = chunk.removeprefix(_MARK), False
             lines = (rest + chunk).split(b"\n")
             rest = lines.pop()
-            if len(rest) > _BLOCK_BYTES:
+            if len(rest) > self.block_bytes:
                 raise DataError(f"{self.where}: line {number} has no end; this is no text file")
+            self._next = (position - len(rest), len(rest), number + len(lines))
             yield from self._kept(number, lines)
             number += len(lines)
+        self._next = (position, 0, number + 1)
         yield from self._kept(number, [rest])
         if not self.count:
             raise DataError(f"{self.where} is empty")
@@ -81,10 +161,11 @@ class Lines:
         numbers = [i for i, line in enumerate(lines, start=number) if not line.isspace() and line]
         if not numbers:
             return
+        self.settle()
         self.count += len(numbers)
         yield numbers, [lines[i - number].rstrip(b"\r") for i in numbers]
         # No need to read gigabytes of what is another kind of file.
-        if len(self.rejected) == self.count:
+        if self.lost == self.count:
             self.close()
 
     def table(
@@ -138,29 +219,15 @@ class Lines:
             )
         return values
 
-    def reject(self, number: int, reason: str) -> None:
-        """Note that a line does not fit and is left out. Its first reason counts."""
-        self.rejected.setdefault(number, reason)
-
-    def close(self) -> None:
-        """Say what was left out, or raise DataError when it is more than 1 % of the lines."""
-        lost, named = len(self.rejected), sorted(self.rejected.items())[:_NAMED]
-        if not self.count:
-            raise DataError(f"{self.where} holds no line of data")
-        if not lost:
-            return
-        listed = "; ".join(f"line {number}: {reason}" for number, reason in named)
-        if lost > _NAMED:
-            listed += f"; and {lost - _NAMED:,} more"
-        share = f"{lost:,} of {self.count:,} lines"
-        if lost > MOST_REJECTED * self.count:
-            raise DataError(f"{self.where}: {share} do not fit the format: {listed}")
-        print(f"recops: {self.where}: {share} left out: {listed}", file=sys.stderr, flush=True)
-
-    def _chunks(self) -> Iterator[bytes]:
+    def _chunks(self, start: int, ahead: int) -> Iterator[bytes]:
         try:
             with self._open() as file:
-                while chunk := file.read(_BLOCK_BYTES):
+                file.seek(start)
+                # What an earlier reading had of the next line, so that blocks are cut as in it.
+                if ahead:
+                    yield file.read(ahead)
+                while chunk := file.read(self.block_bytes):
+                    self.done = getattr(file, "fileobj", file).tell()
                     yield chunk
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{self.where} is damaged or cut off: {error}") from None

@@ -11,10 +11,14 @@ import numpy as np
 from recops import metrics
 from recops._core import checks
 from recops.data import Dataset, Split
+from recops.data.streaming import Stream
+from recops.training.streamed import Streamed
 
 KS = (10, 50)
 
 _PREDICT_BATCH = 4096
+# So many predictions, labels and groups are some 1.5 GB, and sorting them as much again.
+EXACT_ROWS = 50_000_000
 # Scores of one block of lists, so that a million items take some hundred MB, not all memory.
 _BLOCK_SCORES = 2**24
 _Data = TypeVar("_Data", Dataset, Split)
@@ -39,7 +43,15 @@ def judgement(data: Dataset) -> Judgement:
 
 
 def scores(model: Any, part: Split) -> dict[str, float]:
-    """Exact auc, logloss and gauc of a model's predictions."""
+    """Exact auc, logloss and gauc of a model's predictions.
+
+    Of a stream of more than `EXACT_ROWS` they are those of `Streamed`, shard by shard.
+    """
+    if isinstance(part, Stream) and len(part) > EXACT_ROWS:
+        found = Streamed()
+        for some in part.by_shard():
+            found.add(some.labels, _predicted(model, some), some.groups)
+        return found.figures()
     predictions = _predicted(model, part)
     return {
         "auc": metrics.auc(part.labels, predictions),

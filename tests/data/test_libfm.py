@@ -152,4 +152,4 @@ def test_a_data_set_by_reader_and_path(tmp_path):
     for spec in ("libfm", "libfm:", "nope:x", "movielens"):
         with pytest.raises(ValueError, match=r"data must be one of movielens-100k, adult:PATH,"):
             training.dataset(spec, "ranking")
-    assert set(training.READERS) == {"adult", "amazon", "criteo", "libfm"}
+    assert set(training.READERS) == {"adult", "amazon", "criteo", "libfm", "stream"}
