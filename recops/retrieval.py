@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from recops._core import checks
+from recops._core.whole import writing
 
 METRICS = ("inner_product", "l2", "cosine")
 ENGINES = ("exact", "faiss", "annoy")
@@ -97,22 +98,14 @@ class Index:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to one file; an engine's own structure is made again when it is read."""
-        target = Path(path).expanduser()
-        # The rename is whole or not at all: a kill never leaves half an index.
-        temporary = target.with_name(f".{target.name}.writing")
-        try:
-            with temporary.open("wb") as f:
-                np.savez(
-                    f,
-                    vectors=self.vectors,
-                    ids=self.ids,
-                    metric=np.array(self.metric),
-                    engine=np.array(self.engine),
-                )
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with writing(Path(path).expanduser()) as file, file.open("wb") as f:
+            np.savez(
+                f,
+                vectors=self.vectors,
+                ids=self.ids,
+                metric=np.array(self.metric),
+                engine=np.array(self.engine),
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], engine: str | None = None) -> Index:

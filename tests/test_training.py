@@ -78,7 +78,7 @@ def test_a_state_that_the_history_does_not_name_is_none(unbroken, tmp_path):
     out = tmp_path / "run"
     run(out, epochs=3)
     (out / "state" / "epoch-0004.keras").write_bytes(b"cut off")
-    (out / "state" / ".writing.keras").write_bytes(b"cut off")
+    (out / "state" / ".epoch-0005.writing.keras").write_bytes(b"cut off")
     assert figures(run(out, resume=True)) == figures(unbroken)
 
 

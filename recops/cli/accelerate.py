@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from recops._core.whole import writing
 from recops.cli.messages import OK
 from recops.cli.parser import Commands, command
 
@@ -57,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         keep=arguments.keep,
         optimizer=arguments.optimizer,
     )
-    _save(fast, arguments.target)
+    with writing(arguments.target) as file:
+        fast.save(file)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(report.to_dict(), indent=2), encoding="utf-8")
     if arguments.html is not None:
@@ -88,11 +90,3 @@ def _batch(path: Path) -> Any:
         raise ValueError(
             f"accelerate: --batch {path} is no .npz file of one array an input: {error}"
         ) from error
-
-
-def _save(model: Any, target: Path) -> None:
-    """Written beside it and renamed, so that no half of a file is ever there."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".recops-") as folder:
-        part = Path(folder) / target.name
-        model.save(part)
-        os.replace(part, target)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from recops._core.whole import writing
 from recops.cli.messages import OK, WRONG
 from recops.cli.parser import Commands, command, path, positive
 
@@ -85,15 +85,11 @@ def _whole_file(path: Path | None) -> Iterator[Callable[[str], object]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(21, "is a folder")
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise OSError(
             f"bench: --out {path} cannot be written ({error.strerror}); choose another file"
         ) from None
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            yield file.write
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with writing(path, shared=True) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file.write

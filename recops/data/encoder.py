@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recops._core.whole import writing
 from recops.data.factors import Factors
 from recops.data.hashing import checked_buckets, hashed
 from recops.data.sources import DataError
@@ -195,13 +196,9 @@ class Encoder:
         if self.hash_buckets is not None:
             sizes = {name: self._buckets(name) for name in self.columns or ()}
             content = {"format": _HASHED, "hash_buckets": sizes}
-        temporary = path.with_name(f".{path.name}.writing")
-        try:
+        with writing(path) as file:
             # Python reads the Infinity again that JSON itself does not have; NaN is never a value.
-            temporary.write_text(json.dumps(content), encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            file.write_text(json.dumps(content), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Encoder:

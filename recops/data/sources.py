@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recops._core.cache import VARIABLE, cache_dir
+from recops._core.whole import writing
 
 Files = dict[str, bytes]
 Layouts = Sequence[tuple[str, ...]]
@@ -257,14 +257,10 @@ def _matching(data: bytes, sha256: str) -> bytes:
 
 
 def _keep(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with writing(path, shared=True) as file:
+            file.write_bytes(data)
     except OSError as error:
         # The data is good, so an unwritable cache costs the next call a download, no more.
         _announce(f"could not cache {path}: {_reason(error)}; set {VARIABLE} to a folder")

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from recops._core.whole import writing
+
 try:
     import sklearn
     from scipy.optimize import minimize
@@ -179,10 +181,8 @@ class GBDTLR(ClassifierMixin, BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to a file, by pickle."""
         check_is_fitted(self)
-        target = Path(path).expanduser()
-        temporary = target.with_name(f"{target.name}.writing")
-        temporary.write_bytes(pickle.dumps(self))
-        os.replace(temporary, target)
+        with writing(Path(path).expanduser()) as file:
+            file.write_bytes(pickle.dumps(self))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> GBDTLR:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recops._core.info import info
+from recops._core.whole import writing
 
 _HISTORY, _MODEL, _STATE = "history.json", "model.keras", "state"
 
@@ -49,10 +49,8 @@ class Run:
 
     def commit(self, model: Any, record: dict[str, Any]) -> None:
         """Keep the state after an epoch; the states of the best and the last one stay."""
-        # A temporary name keeps its suffix, by which Keras tells the format.
-        temporary = self.folder / _STATE / ".writing.keras"
-        model.save(temporary)
-        os.replace(temporary, self._state(record["epoch"]))
+        with writing(self._state(record["epoch"])) as state:
+            model.save(state)
         self.epochs.append(record)
         self.test = {}
         self.write()
@@ -69,9 +67,8 @@ class Run:
         model.load_weights(self._state(epoch))
 
     def finish(self, best: int, test: dict[str, float]) -> None:
-        temporary = self.folder / f".writing-{_MODEL}"
-        shutil.copyfile(self._state(best), temporary)
-        os.replace(temporary, self.folder / _MODEL)
+        with writing(self.folder / _MODEL) as file:
+            shutil.copyfile(self._state(best), file)
         self.test = test
         self.write()
 
@@ -83,9 +80,8 @@ class Run:
             "best_epoch": standing(self.figures)[0] + 1 if self.epochs else None,
             "test": self.test,
         }
-        temporary = self.folder / f".writing-{_HISTORY}"
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, self.folder / _HISTORY)
+        with writing(self.folder / _HISTORY) as file:
+            file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def _state(self, epoch: int) -> Path:
         return self.folder / _STATE / f"epoch-{epoch:04d}.keras"
