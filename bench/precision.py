@@ -1,17 +1,19 @@
 """The models in three precisions on MovieLens 100K, into docs/mixed_precision.md.
 
     python bench/precision.py [MODEL ...] [--steps 200] [--seeds 0 1 2] [--batch-size N]
-        [--rows FILE] [--doc FILE]
+        [--backend B] [--forms CPU|GPU] [--rows FILE] [--doc FILE]
 
 Each model is trained for the same steps from the same seeds in float32, mixed_bfloat16 and
 mixed_float16. The run fails when the loss of any step is not finite, or when a test AUC, as the
 mean over the seeds, is further from that of float32 than BAR. Each finished run is a line of FILE;
 the last line of a model, precision and seed counts, and what stands there is not run again.
+`--backend xla --forms GPU` runs, on a CPU, the programs that a GPU gets; give it a FILE of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import math
@@ -24,6 +26,8 @@ from typing import Any
 import tensorflow as tf
 from accuracy import append, read, write
 
+import recops
+from recops._core import device
 from recops.data import Dataset, movielens_100k
 from recops.models import CATALOGUE
 from recops.training import PRECISIONS, TRAINING, build
@@ -139,6 +143,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--batch-size", type=int, help="that of the training by default")
+    parser.add_argument("--backend", default="auto", help="that runs the ops (%(default)s)")
+    parser.add_argument(
+        "--forms", choices=device.KINDS, help="of which device; that of this machine by default"
+    )
     parser.add_argument("--rows", type=Path, default=ROOT / "results" / "precision.jsonl")
     parser.add_argument("--doc", type=Path, default=ROOT.parent / "docs" / "mixed_precision.md")
     options = parser.parse_args(arguments)
@@ -152,7 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if seed in done.get(name, {}).get(precision, {}):
             continue
         whole = data[CATALOGUE[name].task]
-        row = run(name, precision, seed, whole, options.steps, options.batch_size)
+        with contextlib.ExitStack() as chosen:
+            chosen.enter_context(recops.backend(options.backend))
+            if options.forms:
+                chosen.enter_context(device.running_on(options.forms))
+            row = run(name, precision, seed, whole, options.steps, options.batch_size)
+        row |= {"backend": options.backend, "forms": options.forms or device.kind()}
         append(options.rows, row)
         print(json.dumps(row), flush=True)
     rows = read(options.rows)
