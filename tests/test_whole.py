@@ -25,9 +25,14 @@ def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path, shared: bool) -
 def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     path.write_text("old")
-    with pytest.raises(OSError, match="full"), writing(path) as file:
-        file.write_text("ha")
-        raise OSError("the disk is full")
+
+    def fill_the_disk() -> None:
+        with writing(path) as file:
+            file.write_text("ha")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        fill_the_disk()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
