@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from recops._core import device
 from recops._core.numerics import jit, jit_forward, widened
-from recops._core.products import einsum
+from recops._core.products import einsum, stored
 from recops.ops.bilinear import xla_cpu
 from recops.ops.pairwise.pairs import by_left, left_sums, pair_indices, right_sums
 
@@ -46,8 +46,8 @@ def _op(forward: Any, backward: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tens
 def _turned(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """x_i @ W for "all" [D, D], x_i @ W_i for "each" [F-1, D, D]; [B, F-1, D]."""
     if kernel.shape.rank == 2:
-        return einsum("bfd,de->bfe", x[:, :-1], kernel)
-    return einsum("bfd,fde->bfe", x[:, :-1], kernel)
+        return widened(einsum("bfd,de->bfe", x[:, :-1], kernel, stored(x.dtype)))[0]
+    return widened(einsum("bfd,fde->bfe", x[:, :-1], kernel, stored(x.dtype)))[0]
 
 
 def _take_rows(x: tf.Tensor, index: np.ndarray) -> tf.Tensor:
