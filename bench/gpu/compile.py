@@ -173,7 +173,9 @@ def main() -> None:
                     row |= compiler((options.build / f"{program['name']}.hlo.pb").read_bytes())
                     row["status"] = "compiled"
             except Exception as e:  # one program must not cost the others their rows
-                row["status"] = f"failed: {type(e).__name__}: {str(e).splitlines()[0]}"
+                # What XLA says of where an instruction comes from is of this machine.
+                said = str(e).splitlines()[0].split(", metadata=")[0]
+                row["status"] = f"failed: {type(e).__name__}: {said}"
             rows[row["name"]] = row
             print(json.dumps(row), flush=True)
             options.out.write_text("".join(json.dumps(r) + "\n" for r in rows.values()))
