@@ -145,7 +145,10 @@ def test_the_search_for_host_transfers_finds_them():
 @pytest.mark.parametrize(("dtype", "short"), [("bfloat16", "bf16"), ("float16", "f16")])
 @pytest.mark.parametrize("case", cases(), ids=lambda c: f"{c.op}-{c.name}")
 def test_products_of_16_bit_inputs_are_of_16_bits(case, dtype, short):
-    assert all(operands == [short, short] for operands in multiplied(case, dtype))
+    # Products of sums over fields, which float16 has no room for.
+    wide = (case.op, dtype) == ("outer_product", "float16")
+    want = ["f32", "f32"] if wide else [short, short]
+    assert all(operands == want for operands in multiplied(case, dtype))
 
 
 def multiplied(case: Case, dtype: str) -> list[list[str]]:

@@ -64,7 +64,7 @@ def dynamic_gru(
     used; BackendError when a named backend cannot run.
 
     Numerics: for 16-bit inputs gates and state are float32 in the loop, and stored in 16 bit for
-    the backward (by `xla` those of bfloat16 alone). What is under the mask, NaN included, changes
+    the backward (on a GPU those of bfloat16 alone). What is under the mask, NaN included, changes
     neither output nor gradient. Cost: 6BTH(I + H) flops; `cpp` spends none on masked steps and
     keeps the gates, 3BTH numbers (in a layer called with training=False none); `xla` makes the
     input projections and all weight gradients one GEMM each and keeps gates and states, 4BTH

@@ -21,7 +21,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recops._core import products
+from recops._core import device, products
 from recops._core.numerics import HALF, jit, jit_forward, twice, widened
 from recops.ops.dynamic_gru import reference
 from recops.ops.dynamic_gru.options import Options
@@ -61,6 +61,15 @@ def _op(options: Options) -> Callable[..., Any]:
     return op
 
 
+def _dtypes(narrow: tf.DType) -> tuple[tf.DType, tf.DType]:
+    """What is multiplied on this device, and what the record is of, for inputs of a dtype.
+
+    XLA for a CPU would widen the weights in every step.
+    """
+    wide = tf.float32 if narrow in HALF else narrow
+    return device.form(gpu=(narrow, products.stored(narrow)), cpu=(wide, narrow))
+
+
 def _time_first(tensor: tf.Tensor, options: Options) -> tf.Tensor:
     """[B, T, n] -> [T, B, n], in the order of processing."""
     tensor = tf.transpose(tensor, [1, 0, 2])
@@ -83,7 +92,10 @@ def _inputs(
     mask = _time_first(mask[..., None], options)
     zero = tf.zeros([], x.dtype)
     x = tf.where(mask, _time_first(x, options), zero)
-    (attention,) = widened(tf.where(mask, _time_first(attention[..., None], options), zero))
+    (attention,) = widened(attention)
+    attention = tf.where(
+        mask, _time_first(attention[..., None], options), tf.zeros([], attention.dtype)
+    )
     if options.gru_type == "aigru":
         x = tf.cast(attention * widened(x)[0], x.dtype)
     return x, attention, mask
@@ -129,12 +141,15 @@ def _forward(
     options: Options,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Outputs, last state, and the record [T, B, 4H]: z, r, candidate, state before the step."""
-    narrow, kept, units = x.dtype, products.stored(x.dtype), recurrent_kernel.shape[0]
+    narrow, units = x.dtype, recurrent_kernel.shape[0]
+    factor, kept = _dtypes(narrow)
+    x, kernel, recurrent_kernel = (tf.cast(t, factor) for t in (x, kernel, recurrent_kernel))
     bias, initial_state = widened(bias, initial_state)
     inputs, attention, mask = _inputs(x, attention, mask, options)
     # With reset_after the candidate's recurrent bias is inside the reset product.
     outer = bias[0] + (_gates_only(bias[1], units) if options.reset_after else bias[1])
-    projected = tf.cast(_flat_matmul(inputs, kernel) + outer, kept)  # [T, B, 3H]
+    projected = _flat_matmul(inputs, kernel) + outer  # [T, B, 3H]
+    projected = tf.cast(projected, products.stored(factor))
     u_gates, u_candidate = recurrent_kernel[:, : 2 * units], recurrent_kernel[:, 2 * units :]
     b_candidate = bias[1, 2 * units :]
     steps, batch = tf.shape(x)[1], tf.shape(x)[0]
@@ -150,15 +165,15 @@ def _forward(
             inner = zr[:, units:] * (product[:, 2 * units :] + b_candidate)
         else:
             zr = tf.sigmoid(p[:, : 2 * units] + products.matmul(state, u_gates))
-            inner = products.matmul(tf.cast(zr[:, units:] * h, narrow), u_candidate)
+            inner = products.matmul(tf.cast(zr[:, units:] * h, factor), u_candidate)
         candidate = tf.tanh(p[:, 2 * units :] + inner)
         keep = options.keep(zr[:, :units], tf.gather(attention, t))
         after = tf.where(tf.gather(mask, t), keep * h + (1 - keep) * candidate, h)
         row = tf.cast(tf.concat([zr, candidate, h], axis=1), kept)
-        return t + 1, (after, tf.cast(after, narrow))[: len(states)], record.write(t, row)
+        return t + 1, (after, tf.cast(after, factor))[: len(states)], record.write(t, row)
 
     # Rounded by the step that makes it, not by a kernel of its own in the next.
-    states = (initial_state, tf.cast(initial_state, narrow))[: 1 + (narrow in HALF)]
+    states = (initial_state, tf.cast(initial_state, factor))[: 1 + (factor in HALF)]
     start = (tf.constant(0), states, _buffer(steps, batch, 4 * units, dtype=kept))
     _, (last, *_), record = tf.while_loop(
         lambda t, *_: t < steps, step, start, maximum_iterations=steps
@@ -191,15 +206,17 @@ def _backward(
 ) -> tuple[tf.Tensor, ...]:
     """Gradients of x, kernel, recurrent kernel, bias, attention and initial state."""
     narrow, units = x.dtype, recurrent_kernel.shape[0]
+    factor, _ = _dtypes(narrow)
+    x, kernel, recurrent_kernel = (tf.cast(t, factor) for t in (x, kernel, recurrent_kernel))
     bias, dlast = widened(bias, dlast)
     inputs, scores, kept = _inputs(x, attention, mask, options)
     shown = _shown(kept, options)
     zero = tf.zeros([], dlast.dtype)
     u_gates, u_candidate = recurrent_kernel[:, : 2 * units], recurrent_kernel[:, 2 * units :]
-    r, before = record[:, :, units : 2 * units], tf.cast(record[:, :, 3 * units :], narrow)
+    r, before = record[:, :, units : 2 * units], tf.cast(record[:, :, 3 * units :], factor)
     if options.reset_after:
         product = _flat_matmul(before, u_candidate) + bias[1, 2 * units :]
-        product = tf.cast(product, products.stored(narrow))
+        product = tf.cast(product, products.stored(factor))
     steps, batch = tf.shape(x)[1], tf.shape(x)[0]
 
     def step(
@@ -217,21 +234,21 @@ def _backward(
         dc = dnew * (1 - keep) * (1 - tf.square(candidate))
         if options.reset_after:
             dr = dc * tf.cast(tf.gather(product, t), dh.dtype) * r * (1 - r)
-            through = tf.cast(tf.concat([dz, dr, dc * r], axis=1), narrow)
+            through = tf.cast(tf.concat([dz, dr, dc * r], axis=1), factor)
             dbefore = products.matmul(through, recurrent_kernel, transpose_b=True)
         else:
-            dreset = products.matmul(tf.cast(dc, narrow), u_candidate, transpose_b=True)
+            dreset = products.matmul(tf.cast(dc, factor), u_candidate, transpose_b=True)
             dr = dreset * h * r * (1 - r)
-            through = tf.cast(tf.concat([dz, dr], axis=1), narrow)
+            through = tf.cast(tf.concat([dz, dr], axis=1), factor)
             dbefore = dreset * r + products.matmul(through, u_gates, transpose_b=True)
         dbefore += tf.where(now, keep * dh, dh)
-        written = [array.write(t, tf.cast(dkeep * dkeep_da, narrow)) for array in dscores]
-        row = tf.cast(tf.concat([dz, dr, dc], axis=1), narrow)
+        written = [array.write(t, tf.cast(dkeep * dkeep_da, factor)) for array in dscores]
+        row = tf.cast(tf.concat([dz, dr, dc], axis=1), factor)
         return n + 1, dbefore, dpre.write(t, row), *written
 
     # Only a score that takes part in the gates has a gradient from the states.
-    dscores = [_buffer(steps, batch, units, dtype=narrow)] if options.attentive else []
-    start = (tf.constant(0), dlast, _buffer(steps, batch, 3 * units, dtype=narrow), *dscores)
+    dscores = [_buffer(steps, batch, units, dtype=factor)] if options.attentive else []
+    start = (tf.constant(0), dlast, _buffer(steps, batch, 3 * units, dtype=factor), *dscores)
     _, dinitial, dpre, *dscores = tf.while_loop(
         lambda n, *_: n < steps, step, start, maximum_iterations=steps
     )
@@ -239,7 +256,7 @@ def _backward(
 
     def reset(tensor: tf.Tensor) -> tf.Tensor:
         wide, gate = widened(tensor, r)
-        return tf.cast(wide * gate, narrow)
+        return tf.cast(wide * gate, factor)
 
     dgates, dcandidate = dpre[:, :, : 2 * units], dpre[:, :, 2 * units :]
     dinner = reset(dcandidate) if options.reset_after else dcandidate
@@ -254,7 +271,7 @@ def _backward(
         dattention = tf.reduce_sum(widened(dscores[0].stack())[0], axis=2, keepdims=True)
     scaled = options.gru_type == "aigru"
     # [T, B, I], at once in the dtype of `x` where nothing is done with it any more.
-    dx = _flat_matmul(dpre, kernel, transpose_b=True, dtype=None if scaled else narrow)
+    dx = _flat_matmul(dpre, kernel, transpose_b=True, dtype=None if scaled else factor)
     if scaled:
         plain = tf.where(kept, *widened(_time_first(x, options)), zero)
         dattention = tf.reduce_sum(dx * plain, axis=2, keepdims=True)

@@ -67,9 +67,10 @@ def sampled_softmax(
     or an id of `sampled` that has no row (inside jit_compile=True the losses that it enters are
     NaN); BackendError when a named backend cannot run.
 
-    Numerics: logits and the softmax are float32 for 16-bit inputs; any logit is safe. Cost: 2 B S D
-    flops forward, of which the backward makes one third again to keep [B] numbers, not [B, S];
-    `cpp` holds one tile of the logits in cache, `xla` all of them.
+    Numerics: logits and the softmax are float32 for 16-bit inputs (`xla` rounds what it multiplies
+    to their dtype, and the products of bfloat16 where they lie in memory); any logit is safe. Cost:
+    2 B S D flops forward, of which the backward makes one third again to keep [B] numbers, not
+    [B, S]; `cpp` holds one tile of the logits in cache, `xla` all of them.
 
     Source: Jean et al., On Using Very Large Target Vocabulary, ACL 2015; Bengio & Senecal 2008.
 
