@@ -90,7 +90,7 @@ def _forward(
     A score's gradient is a difference of what its weight gains and what all gain: small, where the
     rounding of the weights is not.
     """
-    scores = [_scores(rows, kernel, bias, projection) for (rows,) in _halves(x)]
+    scores = [_scores(half, kernel, bias, projection) for (half,) in _halves(x)]
     weights = tf.nn.softmax(pairs.upper_take(tf.concat(scores, axis=0)))  # [B, P]
     pooled = 0.5 * tf.reduce_sum(widened(x)[0] * _pooling(x, weights), axis=1)
     return tf.cast(pooled, x.dtype), tf.cast(weights, x.dtype), weights
@@ -112,8 +112,8 @@ def _backward(
     dscores = tf.cast(weights * (given - centre), x.dtype)
     dscores = pairs.symmetric(dscores, x.shape[1])  # [B, F, F]
     halves = [
-        _network_backward(rows, of_rows, kernel, bias, projection)
-        for rows, of_rows in _halves(x, dscores)
+        _network_backward(half, above_half, kernel, bias, projection)
+        for half, above_half in _halves(x, dscores)
     ]
     dx, *dnetwork = zip(*halves)
     results = (

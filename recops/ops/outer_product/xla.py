@@ -1,6 +1,7 @@
 """The outer product layer as one GEMM a direction, backward by hand.
 
-Of 16-bit inputs the sum over the fields and its products are float32, and rounded for the GEMM.
+The sum over the fields and its products are of at least 32 bits. Those of bfloat16 are rounded for
+the GEMM; of float16 they may be too large for it, and its GEMM is one of float32.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from recops._core.numerics import jit, jit_forward, widened
-from recops._core.products import matmul
+from recops._core.products import matmul, stored
 
 
 @tf.custom_gradient
@@ -36,16 +37,19 @@ def _products(total: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 
 @jit_forward
 def _forward(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    outer = _products(_total(x), x.dtype)
-    return matmul(outer, _flat(kernel), transpose_b=True, dtype=x.dtype)
+    factor = stored(x.dtype)
+    outer, flat = _products(_total(x), factor), tf.cast(_flat(kernel), factor)
+    return tf.cast(matmul(outer, flat, transpose_b=True, dtype=factor), x.dtype)
 
 
 @jit
 def _backward(x: tf.Tensor, kernel: tf.Tensor, dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    total, dim = _total(x), x.shape[2]
+    total, dim, factor = _total(x), x.shape[2], stored(x.dtype)
     (wide,) = widened(kernel)
-    both = tf.cast(wide + tf.transpose(wide, [0, 2, 1]), x.dtype)  # s is on either side of each
+    both = tf.cast(wide + tf.transpose(wide, [0, 2, 1]), factor)  # s is on either side of each
+    dy = tf.cast(dy, factor)
     mixed = tf.reshape(matmul(dy, _flat(both)), [-1, dim, dim])  # [B, D, D]
     dtotal = tf.cast(tf.reduce_sum(mixed * total[:, None, :], axis=2), x.dtype)
-    dkernel = matmul(dy, _products(total, x.dtype), transpose_a=True, dtype=x.dtype)  # [U, D * D]
-    return tf.broadcast_to(dtotal[:, None], tf.shape(x)), tf.reshape(dkernel, [-1, dim, dim])
+    dkernel = matmul(dy, _products(total, factor), transpose_a=True, dtype=factor)  # [U, D * D]
+    dkernel = tf.cast(tf.reshape(dkernel, [-1, dim, dim]), x.dtype)
+    return tf.broadcast_to(dtotal[:, None], tf.shape(x)), dkernel
