@@ -35,21 +35,26 @@ demo: install
 # of one run of everything.
 WORKERS := -n 2 --dist loadgroup
 
+define in_parts
+$(1) -m pytest $(WORKERS) tests/ops/test_contract.py
+$(1) -m pytest $(WORKERS) tests/ops --ignore tests/ops/test_contract.py
+$(1) -m pytest $(WORKERS) tests --ignore tests/ops
+endef
+
 test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(WORKERS) tests/ops/test_contract.py
-	$(BIN)/python -m pytest $(WORKERS) tests/ops --ignore tests/ops/test_contract.py
-	$(BIN)/python -m pytest $(WORKERS) tests --ignore tests/ops
+	$(call in_parts,$(BIN)/python)
 
 # The whole suite under tf_keras, and on TensorFlow 2.15 with its own Keras and TensorFlow Addons.
 # TESTS names a part of it.
+test-tfkeras: export TF_USE_LEGACY_KERAS := 1
 test-tfkeras: install
-	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+	$(if $(TESTS),$(BIN)/python -m pytest $(WORKERS) $(TESTS),$(call in_parts,$(BIN)/python))
 
 test-legacy: $(LEGACY_VENV)/.installed
-	$(LEGACY_VENV)/bin/python -m pytest -n 2 --dist loadgroup $(TESTS)
+	$(if $(TESTS),$(LEGACY_VENV)/bin/python -m pytest $(WORKERS) $(TESTS),$(call in_parts,$(LEGACY_VENV)/bin/python))
 
 # A part of both that takes minutes.
 matrix:
