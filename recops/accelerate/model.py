@@ -188,7 +188,7 @@ class _Work:
         while True:
             if len(paying) < len(places):
                 times = self._timed({_STOCK: [], _WHOLE: paying})
-            lazy = times[_WHOLE].step < times[_KEPT].step
+            lazy = times[_WHOLE].step < times.setdefault(_KEPT, times[_WHOLE]).step
             if not paying or times[_WHOLE if lazy else _KEPT].pays(times[_STOCK]):
                 break
             least = min(paying, key=lambda place: self._rows[place.path].speed_up or 0.0)
@@ -215,23 +215,20 @@ class _Work:
         return pays
 
     def _timed(self, variants: Mapping[str, Sequence[Place]]) -> dict[str, Times]:
-        """Times of variants, the whole one with both optimizers, the stock one with its own.
+        """Times of variants, the whole one with both optimizers if they differ.
 
         What a swap is worth may hang on the optimizer: a table pays where steps go by its rows.
         """
         candidates = {}
-        sparse = False
         for name, places in variants.items():
             copy = self._made(places)
             chosen = self._optimizer(copy, self._lazy and name != _STOCK)
             candidates[name] = Candidate(copy, chosen.optimizer)
             if name == _WHOLE and chosen.row is not None and chosen.row.now is not None:
-                sparse = True
                 kept = self._made(places)
                 candidates[_KEPT] = Candidate(kept, self._optimizer(kept, False).optimizer)
         jit = compat.is_compiled(self._model) and bool(getattr(self._model, "jit_compile", False))
-        times = time_all(candidates, self._batch, jit=jit)
-        return times if sparse else {**times, _KEPT: times[_WHOLE]}
+        return time_all(candidates, self._batch, jit=jit)
 
     def _optimizer(self, copy: Copy, lazy: bool) -> compiling.Chosen:
         if not compat.is_compiled(self._model):
