@@ -39,13 +39,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 _started = time.time()
+# Neither workers nor tests that run tests keep a row of their own.
+_kept = os.environ.pop("RECOPS_TESTED", None)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    kept = os.environ.get("RECOPS_TESTED")
-    if kept:
+    if _kept:
         ignored = config.getoption("ignore") or ()
-        keep(Path(kept), config.args, terminalreporter.stats, _started, ignored)
+        keep(Path(_kept), config.args, terminalreporter.stats, _started, ignored)
 
 
 @pytest.hookimpl(tryfirst=True)
