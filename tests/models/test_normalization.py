@@ -56,9 +56,21 @@ def test_each_hidden_layer_is_normalized_by_the_momentum_given(name):
         assert (np.asarray(layer.moving_variance) != 1).all()
 
 
-@pytest.mark.parametrize("name", ["DeepFM", "PNN"])
+READERS = ["NFM", "AFM", "DIN", "DIEN", "DSIN", "BST"]
+
+
+@pytest.mark.parametrize("name", WITH_HIDDEN)
 def test_without_it_nothing_is_normalized(name):
-    assert normalizations(build(name)) == []
+    assert normalizations(build(name, use_bn=False)) == []
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_the_hidden_layers_read_can_be_normalized_alone(name):
+    (layer,) = normalizations(build(name, use_bn="input", bn_momentum=0.25))
+    assert (layer.name, layer.momentum) == ("normalization", 0.25)
+    assert len(normalizations(build(name, use_bn=True))) == 1 + len(UNITS)
+    with pytest.raises(ValueError, match=f'{name}: use_bn must be "input", True or False, got'):
+        build(name, use_bn="output")
 
 
 def test_a_momentum_that_is_none_is_refused():
