@@ -26,7 +26,7 @@ PEERS_VENV := .venv-peers
 # FuxiCTR is of PyTorch, and takes any Python from 3.10.
 FUXICTR_VENV := .venv-fuxictr
 
-.PHONY: demo test test-tfkeras test-legacy matrix versions bench lifecycle sanitize lint install wheels peers gpu-export gpu-report gpu-run clean
+.PHONY: demo test test-tfkeras test-legacy matrix versions bench lifecycle sanitize fuzz lint install wheels peers gpu-export gpu-report gpu-run clean
 
 demo: install
 	$(BIN)/python examples/demo.py --out demo
@@ -104,6 +104,15 @@ sanitize: install
 	$(SANITIZED) $(BIN)/recops build
 	$(SANITIZED) LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 \
 	  $(BIN)/python -m pytest -q tests/ops/test_contract.py -k "cpp and (eager or graph)"
+
+# Wrong calls of the native ops, under the same sanitizers. CALLS says how many.
+CALLS ?= 100000
+
+fuzz: install
+	$(SANITIZED) $(BIN)/recops build
+	$(SANITIZED) LD_PRELOAD="$(PRELOAD)" \
+	  ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0:allocator_may_return_null=1 \
+	  $(BIN)/python -m tests.native.fuzz --calls $(CALLS)
 
 lint: install
 	$(BIN)/ruff format .

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/attributes.h"
 #include "common/engine.h"
 #include "common/pages.h"
 #include "tensorflow/core/framework/op.h"
@@ -96,11 +97,8 @@ void Own(tf::OpKernelContext* c, tf::Var* variable) {
 
 class NativeOp : public tf::OpKernel {
  public:
-  NativeOp(tf::OpKernelConstruction* c, const Op& op) : OpKernel(c), op_(op) {
-    std::vector<tf::int64> options;
-    OP_REQUIRES_OK(c, c->GetAttr("options", &options));
-    options_.assign(options.begin(), options.end());
-  }
+  NativeOp(tf::OpKernelConstruction* c, const Op& op)
+      : OpKernel(c), op_(op), options_(OptionsOf(c)) {}
 
   void Compute(tf::OpKernelContext* c) override {
     try {

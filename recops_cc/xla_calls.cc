@@ -2,6 +2,7 @@
 // custom call, which names the op and runs its kernel on XLA's own threads.
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/attributes.h"
 #include "common/engine.h"
 #include "common/pages.h"
 #include "tensorflow/compiler/tf2xla/type_util.h"
@@ -106,11 +107,9 @@ xla::Shape RowMajor(const xla::Shape& shape) {
 class NativeXla : public tensorflow::XlaOpKernel {
  public:
   explicit NativeXla(tensorflow::OpKernelConstruction* c)
-      : XlaOpKernel(c), op_(*Find(std::string_view(c->def().op()).substr(sizeof("Recops>") - 1))) {
-    std::vector<tensorflow::int64> options;
-    OP_REQUIRES_OK(c, c->GetAttr("options", &options));
-    options_.assign(options.begin(), options.end());
-  }
+      : XlaOpKernel(c),
+        op_(*Find(std::string_view(c->def().op()).substr(sizeof("Recops>") - 1))),
+        options_(OptionsOf(c)) {}
 
   void Compile(tensorflow::XlaOpKernelContext* c) override {
     std::vector<Dims> inputs;

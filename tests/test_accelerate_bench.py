@@ -53,6 +53,7 @@ def test_what_is_measured_again_takes_the_place_of_its_rows(bench, monkeypatch, 
     assert doc.read_text() == f"before\n{bench.BEGIN}\n{bench.summary(kept)}\n{bench.END}\nafter\n"
 
 
+@pytest.mark.needs("keras3", "the peers' environment has Keras 3")
 def test_a_case_steps_before_and_after(bench, monkeypatch):
     # Here both libraries stand in one environment.
     monkeypatch.setattr(bench, "PYTHON", Path(sys.executable))

@@ -143,6 +143,9 @@ def _fresh(metric: Any) -> Any:
 def carry_state(old: Any, copy: Copy) -> list[str]:
     """Set the optimizer of a copy to where the model's stands."""
     new = copy.model.optimizer
+    if not hasattr(new, "build"):
+        # The legacy ones of tf_keras make their slots as they step.
+        return sorted(compat.path_of(weight) for weight in copy.model.trainable_variables)
     new.build(copy.model.trainable_variables)
     if not compat.is_built(old):
         return []

@@ -69,7 +69,7 @@ def _forward(candidate: Candidate, batch: Any, jit: bool) -> Callable[[], object
 def _step(candidate: Candidate, batch: Any, jit: bool) -> Callable[[], object]:
     model, optimizer = candidate.copy.model, candidate.optimizer
     weights = list(model.trainable_variables)
-    if optimizer is not None:
+    if hasattr(optimizer, "build"):  # The legacy ones of tf_keras make their state as they step.
         optimizer.build(weights)
 
     @tf.function(jit_compile=jit)

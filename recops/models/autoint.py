@@ -69,7 +69,7 @@ def AutoInt(
     Example:
       >>> from recops.features import DenseFeature, SparseFeature
       >>> features = [SparseFeature("user", 9), SparseFeature("item", 19), DenseFeature("price")]
-      >>> AutoInt(features, num_layers=2).get_layer("interaction_1").output.shape
+      >>> tuple(AutoInt(features, num_layers=2).get_layer("interaction_1").output.shape)
       (None, 3, 16)
     """
     parts = Parts(

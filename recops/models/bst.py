@@ -69,7 +69,7 @@ def BST(
       >>> from recops.features import SequenceFeature, SparseFeature
       >>> item = SparseFeature("item", 19)
       >>> clicks = SequenceFeature("clicks", 19, max_length=4, target="item")
-      >>> BST([item, clicks], hidden_units=[8]).get_layer("transformer_clicks").output.shape
+      >>> tuple(BST([item, clicks], hidden_units=[8]).get_layer("transformer_clicks").output.shape)
       (None, 80)
     """
     parts = Parts(

@@ -63,7 +63,7 @@ def DIN(
       >>> from recops.features import SequenceFeature, SparseFeature
       >>> item = SparseFeature("item", 19)
       >>> clicks = SequenceFeature("clicks", 19, max_length=5, target="item")
-      >>> DIN([item, clicks]).get_layer("interest_clicks").output.shape
+      >>> tuple(DIN([item, clicks]).get_layer("interest_clicks").output.shape)
       (None, 16)
     """
     parts = Parts(

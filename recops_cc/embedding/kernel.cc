@@ -58,11 +58,18 @@ struct Fields {
   std::vector<int64_t> starts, sizes;
 };
 
+// The results of a variable's table have their width from the tensor that is like it.
+void CheckTable(const Dims& table, int64_t width) {
+  Check(table.size() == 2, "table: expected rank 2");
+  CheckSize(table[1], width, "width of the table");
+}
+
 // table, ids, offsets -> the embeddings, and the row of each.
 template <typename T>
 void Lookup(const Call& call) {
   const Buffer &ids = call.inputs[1], &offsets = call.inputs[2], &found = call.outputs[1];
   const T* table = call.in<T>(0);
+  CheckTable(call.inputs[0].dims, call.outputs[0].dims.back());
   const int64_t rows = call.inputs[0].dim(0), d = call.inputs[0].dim(1), f = ids.dim(1);
   const Fields fields(offsets, f, rows);
   call.parallel(ids.dim(0), kRows, [&](int64_t begin, int64_t end) {
@@ -137,6 +144,7 @@ void Pool(const Call& call) {
   const Buffer& ids = call.inputs[1];
   const Combiner combiner = CombinerOf(call);
   const T* table = call.in<T>(0);
+  CheckTable(call.inputs[0].dims, call.outputs[0].dims.back());
   const int64_t table_rows = call.inputs[0].dim(0), d = call.inputs[0].dim(1);
   call.parallel(ids.dim(0), kRows / 4, [&](int64_t begin, int64_t end) {
     // The rows of the next bag come in while this one is summed.
@@ -257,7 +265,7 @@ std::vector<Dims> PoolShapes(const std::vector<Dims>& in, const std::vector<int6
   CheckRank(in[kLike], 2, "table");
   CheckRank(in[1], 2, "ids");
   CheckLike(in[2], in[1], "mask");
-  if (in[3].size() == 2) CheckLike(in[3], in[1], "weights");
+  if (in[3] != Dims{0}) CheckLike(in[3], in[1], "weights");
   return {{in[1][0], in[kLike][1]}};
 }
 

@@ -228,7 +228,13 @@ std::vector<Dims> OneVector(const std::vector<Dims>& in, const std::vector<int64
 }
 
 std::vector<Dims> OneScalar(const std::vector<Dims>& in, const std::vector<int64_t>&) {
-  CheckFields(in[0], in[0].size() == 4 ? 4 : 3);
+  CheckFields(in[0], 3);
+  return {{in[0][0], 1}};
+}
+
+std::vector<Dims> OneScalarOfAware(const std::vector<Dims>& in, const std::vector<int64_t>&) {
+  CheckFields(in[0], 4);
+  CheckSize(in[0][2], in[0][1], "fields of x");
   return {{in[0][0], 1}};
 }
 
@@ -263,8 +269,8 @@ std::vector<Op> PairwiseOps() {
       {"BiInteractionGrad", both, y, LikeX<OneVector>, RECOPS_RUN(BiVectorGrad)},
       {"FmInteraction", x, y, OneScalar, RECOPS_RUN(BiScalar)},
       {"FmInteractionGrad", both, y, LikeX<OneScalar>, RECOPS_RUN(BiScalarGrad)},
-      {"FieldAwareInteraction", x, y, OneScalar, RECOPS_RUN(FieldAware)},
-      {"FieldAwareInteractionGrad", both, y, LikeX<OneScalar>, RECOPS_RUN(FieldAwareGrad)},
+      {"FieldAwareInteraction", x, y, OneScalarOfAware, RECOPS_RUN(FieldAware)},
+      {"FieldAwareInteractionGrad", both, y, LikeX<OneScalarOfAware>, RECOPS_RUN(FieldAwareGrad)},
   };
 }
 

@@ -300,8 +300,10 @@ void RunBackward(const Call& call) {
 }
 
 // inputs [B, D], own [B, D], others [S, D], own_shift [B], shift [S], labels [B], ids [S], scale []
-void CheckShapes(const std::vector<Dims>& in) {
+void CheckShapes(const std::vector<Dims>& in, const std::vector<int64_t>& options) {
+  Check(options.size() == 1, "options: expected whether accidental hits are removed");
   Check(in[0].size() == 2 && in[1].size() == 2 && in[2].size() == 2, "expected matrices");
+  for (size_t i = 3; i < in.size(); ++i) Check(i == 7 || in[i].size() == 1, "expected vectors");
   CheckSize(in[1][0], in[0][0], "rows of own");
   CheckSize(in[3][0], in[0][0], "own_shift");
   CheckSize(in[5][0], in[0][0], "labels");
@@ -312,13 +314,13 @@ void CheckShapes(const std::vector<Dims>& in) {
   Check(in[7].empty(), "scale: expected a scalar");
 }
 
-std::vector<Dims> LossAndTotal(const std::vector<Dims>& in, const std::vector<int64_t>&) {
-  CheckShapes(in);
+std::vector<Dims> LossAndTotal(const std::vector<Dims>& in, const std::vector<int64_t>& options) {
+  CheckShapes(in, options);
   return {{in[0][0]}, {in[0][0]}};
 }
 
-std::vector<Dims> Gradients(const std::vector<Dims>& in, const std::vector<int64_t>&) {
-  CheckShapes(in);
+std::vector<Dims> Gradients(const std::vector<Dims>& in, const std::vector<int64_t>& options) {
+  CheckShapes(in, options);
   CheckSize(in[8][0], in[0][0], "total");
   CheckSize(in[9][0], in[0][0], "dloss");
   return {in[0], in[1], in[2], in[3], in[4]};

@@ -96,8 +96,9 @@ def test_attention_by_masks_that_keras_carries() -> None:
 
     before = model(old)
     shapes = [drawn(3, 1, D), drawn(3, 3, D)]
-    with pytest.raises(registry.Kept, match="until its model was called"):
-        replaced(old, shapes)
+    if compat.KERAS_3:  # Keras 2 calls a layer as a model is made of it.
+        with pytest.raises(registry.Kept, match="until its model was called"):
+            replaced(old, shapes)
     before(batch)
     randomize(before)
     new, _ = replaced(old, shapes)
