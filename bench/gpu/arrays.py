@@ -14,7 +14,7 @@ import numpy as np
 
 SUMS = 4
 # What of a line of the index is no part of a row of results.
-TRAVELS = ("inputs", "carried", "expected")
+TRAVELS = ("inputs", "features", "fed", "carried", "expected")
 
 
 def dtype_of(name: str) -> np.dtype[Any]:

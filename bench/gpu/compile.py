@@ -93,6 +93,8 @@ def facts(hlo: str, sequence: str, memory: Any) -> dict[str, Any]:
         **launches(kinds),
         "loops": [{"steps": n, **launches(body)} for n, body in zip(trips, bodies)],
         **model_time.summary(hlo),
+        # XLA reads on the host which branch to take, and whether a loop goes on.
+        "waits": kinds.count("kConditional") + trips.count(None),
         "custom_calls": sorted(re.findall(r'custom_call_target="([^"]*)"', hlo)),
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,

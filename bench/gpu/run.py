@@ -2,25 +2,24 @@
 
 python bench/gpu/run.py BUILD [NAME-PART ...] [--calls 50] [--platform cpu]
 
-Needs JAX with its CUDA plugin, and no TensorFlow. Each program's results are compared with those of
-the same HLO on this machine's CPU; that the HLO computes the op is what the CPU tests say. Where
-PyTorch is, its cuDNN GRU and its scaled_dot_product_attention are timed on the same sizes. Rows go
-to `bench/results/gpu_run.jsonl`.
+Needs JAX with its CUDA plugin, and no TensorFlow. An op's results are compared with those of the
+same HLO on this machine's CPU; that the HLO computes the op is what the CPU tests say. The loss,
+weights and momenta after a train step are compared with TensorFlow's on the machine that lowered
+it, so that on a CPU, too, two programs are compared. Rows go to `bench/results/gpu_run.jsonl`.
+What PyTorch takes is measured by `peers.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from arrays import TRAVELS, drawn, signed_sums
+from clock import timed
 from jax.extend import backend, mlir
 from jaxlib import xla_client
 
@@ -72,27 +71,6 @@ def error(got: np.ndarray, wanted: np.ndarray) -> float:
     return float(relative / TOLERANCE[wanted.dtype.name]) if np.isfinite(relative) else float("inf")
 
 
-def timed(call: Callable[[], Any], wait: Callable[[Any], Any], calls: int) -> dict[str, float]:
-    """Milliseconds of a call that is waited for, and of one in a queue of calls."""
-    for _ in range(3):
-        wait(call())
-    each = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        wait(call())
-        each.append(1e3 * (time.perf_counter() - start))
-    start = time.perf_counter()
-    for _ in range(calls):
-        last = call()
-    wait(last)
-    queued = 1e3 * (time.perf_counter() - start) / calls
-    return {
-        "median_ms": round(statistics.median(each), 4),
-        "min_ms": round(min(each), 4),
-        "queued_ms": round(queued, 4),
-    }
-
-
 def measure(build: Path, program: dict[str, Any], device: Any, calls: int) -> dict[str, Any]:
     """The row of a program: wrong results are not timed."""
     module = (build / f"{program['name']}.hlo.pb").read_bytes()
@@ -124,50 +102,6 @@ def error_of_step(got: list[np.ndarray], program: dict[str, Any]) -> float:
     return max(errors)
 
 
-def peers(index: list[dict[str, Any]], calls: int) -> list[dict[str, Any]]:
-    """PyTorch's fused forms on the sizes of the index, if it is installed and sees a GPU."""
-    try:
-        import torch
-    except ImportError:
-        return []
-    if not torch.cuda.is_available():
-        return []
-
-    def row(program: dict[str, Any], form: str, step: Callable[[], Any]) -> dict[str, Any]:
-        facts = {key: program[key] for key in ("op", "case", "dtype")}
-        name = f"{program['op']}-{program['case']}-torch.{form}-{program['dtype']}"
-        kept = {"name": name, **facts, "provider": f"torch.{form}", "torch": torch.__version__}
-        times = timed(step, lambda _: torch.cuda.synchronize(), calls)
-        return kept | {"status": "run", "device": torch.cuda.get_device_name()} | times
-
-    rows = []
-    for program in index:
-        if program["provider"] != "xla" or "inputs" not in program:
-            continue
-        dtype = getattr(torch, program["dtype"])
-        sizes = [facts["shape"] for facts in program["inputs"]]
-        make = {"device": "cuda", "dtype": dtype, "requires_grad": True}
-        if program["case"].startswith("gru"):
-            x = torch.randn(*sizes[0], **make)
-            units = sizes[2][0]
-            gru = torch.nn.GRU(sizes[0][2], units, batch_first=True, device="cuda", dtype=dtype)
-
-            def step(gru: Any = gru, x: Any = x) -> None:
-                gru(x)[0].square().sum().backward()
-
-            # cuDNN's GRU has the reset gate after the product; PyTorch's takes no mask.
-            rows.append(row(program, "cudnn_gru_no_mask", step))
-        elif program["op"] == "multi_head_attention":
-            q, k, v = (torch.randn(*shape, **make).transpose(1, 2) for shape in sizes[:3])
-
-            def attend(q: Any = q, k: Any = k, v: Any = v) -> None:
-                out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-                torch.autograd.grad(out.square().sum(), (q, k, v))
-
-            rows.append(row(program, "sdpa_no_mask", attend))
-    return rows
-
-
 def main() -> int:
     """Run the programs that were asked for; 1 if any was wrong or failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -194,7 +128,6 @@ def main() -> int:
             row["status"] = f"failed: {type(e).__name__}: {str(e).splitlines()[0]}"
         rows.append(row)
         print(json.dumps(row), flush=True)
-    rows += peers(index, options.calls) if device.platform != "cpu" else []
     options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return int(any(row["status"] != "run" for row in rows))
 

@@ -44,7 +44,7 @@ import recops
 from recops import losses, models, optimizers
 from recops._core import compat, device
 from recops._core.compat import keras
-from recops.features import SequenceFeature, SparseFeature
+from recops.features import SequenceFeature, SparseFeature, to_config
 
 OP = "train_step"
 POLICIES = {
@@ -194,6 +194,8 @@ def export(name: str, form: str, dtype: str, build: Path) -> dict[str, Any]:
         **of(name, form, dtype),
         "name": program,
         "inputs": facts,
+        "features": to_config(batch[0]),
+        "fed": [*sorted(model.input), "label"],
         "carried": {str(out): parameter for out, parameter in carried.items()},
         "expected": expected(model, batch, captured, carried, fed),
     }
