@@ -21,9 +21,9 @@ import sklearn
 from sklearn.linear_model import LogisticRegression
 
 import recops.training
-from recops._core.compat import keras
 from recops.data import Dataset, Split, movielens_100k
 from recops.features import DenseFeature, Feature
+from recops.layers.mlp import batch_normalization
 from recops.metrics import auc, gauc, log_loss
 from recops.models import DIN
 from recops.models._parts import Parts
@@ -98,7 +98,7 @@ def without_history(features: Sequence[Feature], seed: int, **options: Any) -> A
     parts = Parts("DNN", features, seed=seed, **penalty)
     x = parts.vector()
     if given["use_bn"]:
-        x = keras.layers.BatchNormalization(name="normalization")(x)
+        x = batch_normalization(given["bn_momentum"], name="normalization")(x)
     deep = parts.hidden(
         x, given["hidden_units"], given["activation"], given["dropout"], given["l2_hidden"]
     )

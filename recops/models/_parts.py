@@ -18,6 +18,7 @@ from recops.features import (
     inputs,
 )
 from recops.layers import MLP, FusedEmbedding, Linear, PaddingMask
+from recops.layers.mlp import batch_normalization
 from recops.layers.regularization import REGULARIZED_ROWS
 from recops.models.feature_model import FeatureModel, assembled
 
@@ -196,6 +197,12 @@ class Parts:
             **options,
         )
         return mlp(x)
+
+    def normalized(self, x: Any, use_bn: bool | str, bn_momentum: float) -> Any:
+        """`x` as hidden layers read it, of "input" or True batch normalized."""
+        if use_bn not in ("input", True, False):
+            raise ValueError(f'{self.name}: use_bn must be "input", True or False, got {use_bn!r}')
+        return batch_normalization(bn_momentum, name="normalization")(x) if use_bn else x
 
     def logit(self, x: Any, use_bias: bool, name: str, penalty: float = 0.0) -> Any:
         """`x` [B, n] weighed into one number without activation, in float32. [B, 1]"""

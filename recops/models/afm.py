@@ -21,7 +21,8 @@ def AFM(
     attention_factor: int = 8,
     dropout: float = 0.5,
     use_dnn: bool = False,
-    use_bn: bool = True,
+    use_bn: bool | str = "input",
+    bn_momentum: float = 0.9,
     hidden_units: Sequence[int] = (128, 64),
     activation: Any = "relu",
     l1_linear: float = 0.0,
@@ -46,7 +47,8 @@ def AFM(
       attention_factor: width of the attention's hidden layer.
       dropout: rate on the pooled pairs and after each hidden layer.
       use_dnn: put hidden layers on the pooled pairs and the numbers.
-      use_bn: normalize them before the hidden layers.
+      use_bn, bn_momentum: batch normalization: "input" of what the hidden layers read;
+        True also before each hidden layer's activation, as in `MLP`.
       hidden_units, activation: of the hidden layers, as in `MLP`.
       l1_linear, l2_linear: penalties of the first-order weights.
       l2_attention, l2_hidden, l2_embedding: L2 penalties.
@@ -56,9 +58,9 @@ def AFM(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
-    Defaults: pooling="att", attention_factor=8, dropout=0.5, use_dnn=False, use_bn=True,
-    hidden_units=(128, 64), activation="relu", l1_linear=0.0, l2_linear=0.0, l2_attention=0.0,
-    l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
+    Defaults: pooling="att", attention_factor=8, dropout=0.5, use_dnn=False, use_bn="input",
+    bn_momentum=0.9, hidden_units=(128, 64), activation="relu", l1_linear=0.0, l2_linear=0.0,
+    l2_attention=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the first
     order's.
@@ -104,7 +106,14 @@ def AFM(
     x = keras.layers.Dropout(dropout, seed=parts.seed())(pooled)  # [B, D]
     if use_dnn:
         x = parts.with_numbers(x)
-        if use_bn:
-            x = keras.layers.BatchNormalization(name="normalization")(x)
-        x = parts.hidden(x, hidden_units, activation, dropout, l2_hidden)
+        x = parts.normalized(x, use_bn, bn_momentum)
+        x = parts.hidden(
+            x,
+            hidden_units,
+            activation,
+            dropout,
+            l2_hidden,
+            use_bn=use_bn is True,
+            bn_momentum=bn_momentum,
+        )
     return parts.model(first, parts.logit(x, use_bias=False, name="deep"))

@@ -23,6 +23,8 @@ def AutoInt(
     hidden_units: Sequence[int] = (),
     activation: Any = "relu",
     dropout: float | Sequence[float] = 0.0,
+    use_bn: bool = False,
+    bn_momentum: float = 0.9,
     l2_attention: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
@@ -44,6 +46,7 @@ def AutoInt(
         numbers enter the hidden layers alone.
       hidden_units, activation, dropout: of the deep part, as in `MLP`; no units (the paper's
         AutoInt) is no deep part, units make it AutoInt+.
+      use_bn, bn_momentum: batch normalization before each hidden layer's activation, as in `MLP`.
       l2_attention, l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
         them in each step; of "batch", the rows in use alone, so that a table's gradient stays
@@ -52,8 +55,9 @@ def AutoInt(
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: num_layers=3, num_heads=2, head_dim=8, use_res=True, scaling=False,
-    embed_numeric=True, hidden_units=(), activation="relu", dropout=0.0, l2_attention=0.0,
-    l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
+    embed_numeric=True, hidden_units=(), activation="relu", dropout=0.0, use_bn=False,
+    bn_momentum=0.9, l2_attention=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all",
+    task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -110,6 +114,14 @@ def AutoInt(
     logits = [parts.logit(keras.layers.Flatten()(x), use_bias=True, name="interaction")]
     if hidden_units:
         deep = parts.with_numbers(keras.layers.Flatten()(embeddings))  # [B, F D + n]
-        deep = parts.hidden(deep, hidden_units, activation, dropout, l2_hidden)
+        deep = parts.hidden(
+            deep,
+            hidden_units,
+            activation,
+            dropout,
+            l2_hidden,
+            use_bn=use_bn,
+            bn_momentum=bn_momentum,
+        )
         logits.append(parts.logit(deep, use_bias=False, name="deep"))
     return parts.model(*logits)

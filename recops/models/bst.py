@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from recops._core.compat import keras
 from recops.features import Feature
 from recops.layers import BehaviorTransformer
 from recops.models._parts import Parts, join
@@ -21,7 +20,8 @@ def BST(
     pooling: str = "flatten",
     hidden_units: Sequence[int] = (1024, 512, 256),
     activation: Any = "leaky_relu",
-    use_bn: bool = False,
+    use_bn: bool | str = False,
+    bn_momentum: float = 0.9,
     dropout: float = 0.2,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
@@ -42,8 +42,9 @@ def BST(
         divides the embedding_dim.
       transformer_activation: in its feed-forward layers.
       hidden_units, activation: of the deep part, as in `MLP`.
-      use_bn: normalize what the hidden layers read: the transformer's outputs are of unit scale,
-        the other embeddings start small.
+      use_bn, bn_momentum: batch normalization: "input" of what the hidden layers read: the
+        transformer's outputs are of unit scale, the other embeddings start small;
+        True also before each hidden layer's activation, as in `MLP`.
       dropout: rate in the transformer and after each hidden layer.
       l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
@@ -53,8 +54,8 @@ def BST(
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: num_blocks=1, num_heads=8, transformer_activation="leaky_relu", pooling="flatten",
-    hidden_units=(1024, 512, 256), activation="leaky_relu", use_bn=False, dropout=0.2,
-    l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
+    hidden_units=(1024, 512, 256), activation="leaky_relu", use_bn=False, bn_momentum=0.9,
+    dropout=0.2, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -102,7 +103,14 @@ def BST(
     ]
     fields = [embedded[f.name] for f in parts.fields if f.name not in masks]  # [B, D] each
     x = parts.with_numbers(join(*fields, *sequences))
-    if use_bn:
-        x = keras.layers.BatchNormalization(name="normalization")(x)
-    deep = parts.hidden(x, hidden_units, activation, dropout, l2_hidden)
+    x = parts.normalized(x, use_bn, bn_momentum)
+    deep = parts.hidden(
+        x,
+        hidden_units,
+        activation,
+        dropout,
+        l2_hidden,
+        use_bn=use_bn is True,
+        bn_momentum=bn_momentum,
+    )
     return parts.model(parts.logit(deep, use_bias=True, name="deep"))

@@ -18,6 +18,8 @@ def DCN(
     hidden_units: Sequence[int] = (256, 128, 64),
     activation: Any = "relu",
     dropout: float | Sequence[float] = 0.0,
+    use_bn: bool = False,
+    bn_momentum: float = 0.9,
     l2_cross: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
@@ -35,6 +37,7 @@ def DCN(
       parameterization: "vector" (DCN) or "matrix" (DCNv2).
       num_cross_layers: L; crosses reach order L + 1. In vector form they have 2 L n parameters.
       hidden_units, activation, dropout: of the deep part, as in `MLP`; () leaves the crosses alone.
+      use_bn, bn_momentum: batch normalization before each hidden layer's activation, as in `MLP`.
       l2_cross, l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
         them in each step; of "batch", the rows in use alone, so that a table's gradient stays
@@ -43,8 +46,8 @@ def DCN(
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: parameterization="vector", num_cross_layers=3, hidden_units=(256, 128, 64),
-    activation="relu", dropout=0.0, l2_cross=0.0, l2_hidden=0.0, l2_embedding=0.0,
-    l2_embedding_rows="all", task="binary".
+    activation="relu", dropout=0.0, use_bn=False, bn_momentum=0.9, l2_cross=0.0, l2_hidden=0.0,
+    l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -78,5 +81,15 @@ def DCN(
     )
     both = [cross(x)]
     if hidden_units:
-        both.append(parts.hidden(x, hidden_units, activation, dropout, l2_hidden))
+        both.append(
+            parts.hidden(
+                x,
+                hidden_units,
+                activation,
+                dropout,
+                l2_hidden,
+                use_bn=use_bn,
+                bn_momentum=bn_momentum,
+            )
+        )
     return parts.model(parts.logit(join(*both), use_bias=True, name="combination"))

@@ -17,6 +17,8 @@ def DeepFM(
     hidden_units: Sequence[int] = (128, 64, 32),
     activation: Any = "relu",
     dropout: float | Sequence[float] = 0.0,
+    use_bn: bool = False,
+    bn_momentum: float = 0.9,
     l2_linear: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
@@ -35,6 +37,7 @@ def DeepFM(
     Args:
       features: two or more sparse or sequence features of one embedding_dim, and any dense ones.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
+      use_bn, bn_momentum: batch normalization before each hidden layer's activation, as in `MLP`.
       l2_linear, l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
         them in each step; of "batch", the rows in use alone, so that a table's gradient stays
@@ -42,8 +45,9 @@ def DeepFM(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
-    Defaults: hidden_units=(128, 64, 32), activation="relu", dropout=0.0, l2_linear=0.0,
-    l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
+    Defaults: hidden_units=(128, 64, 32), activation="relu", dropout=0.0, use_bn=False,
+    bn_momentum=0.9, l2_linear=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all",
+    task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the deep part's.
 
@@ -71,5 +75,7 @@ def DeepFM(
     x = parts.with_numbers(keras.layers.Flatten()(embeddings))  # [B, F D + n]
     first = parts.logit(x, use_bias=False, name="linear", penalty=l2_linear)
     second = FM(backend=backend, name="interaction", dtype="float32")(embeddings)
-    deep = parts.hidden(x, hidden_units, activation, dropout, l2_hidden)
+    deep = parts.hidden(
+        x, hidden_units, activation, dropout, l2_hidden, use_bn=use_bn, bn_momentum=bn_momentum
+    )
     return parts.model(first, second, parts.logit(deep, use_bias=True, name="deep"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from recops._core.compat import keras
 from recops.features import Feature, SequenceFeature
 from recops.layers import InterestEvolution, InterestExtractor
 from recops.models._parts import Parts, join
@@ -25,7 +24,8 @@ def DIEN(
     reset_after: bool = False,
     hidden_units: Sequence[int] = (200, 80),
     activation: Any = "dice",
-    use_bn: bool = True,
+    use_bn: bool | str = "input",
+    bn_momentum: float = 0.9,
     dropout: float | Sequence[float] = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
@@ -51,7 +51,8 @@ def DIEN(
       attention_units, attention_activation: of the scores, as in `TargetAttention`.
       reset_after: of both GRUs, as in `DynamicGRU`.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
-      use_bn: normalize what the hidden layers read.
+      use_bn, bn_momentum: batch normalization: "input" of what the hidden layers read;
+        True also before each hidden layer's activation, as in `MLP`.
       l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
         them in each step; of "batch", the rows in use alone, so that a table's gradient stays
@@ -62,8 +63,8 @@ def DIEN(
     Defaults: gru_type="augru", augru_form="paper", auxiliary_loss=True, auxiliary_weight=1.0,
     auxiliary_units=(100, 50), reduction="masked_mean", attention_units=(80, 40),
     attention_activation="sigmoid", reset_after=False, hidden_units=(200, 80), activation="dice",
-    use_bn=True, dropout=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all",
-    task="binary".
+    use_bn="input", bn_momentum=0.9, dropout=0.0, l2_hidden=0.0, l2_embedding=0.0,
+    l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -121,9 +122,16 @@ def DIEN(
         evolved.append(evolution(target, interests, mask=mask))  # [B, D]
     fields = [embedded[f.name] for f in parts.fields if f.name not in masks]  # [B, D] each
     x = parts.with_numbers(join(*fields, *evolved))
-    if use_bn:
-        x = keras.layers.BatchNormalization(name="normalization")(x)
-    deep = parts.hidden(x, hidden_units, activation, dropout, l2_hidden)
+    x = parts.normalized(x, use_bn, bn_momentum)
+    deep = parts.hidden(
+        x,
+        hidden_units,
+        activation,
+        dropout,
+        l2_hidden,
+        use_bn=use_bn is True,
+        bn_momentum=bn_momentum,
+    )
     return parts.model(parts.logit(deep, use_bias=True, name="deep"))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from recops._core.compat import keras
 from recops.features import Feature
 from recops.layers import TargetAttention
 from recops.models._parts import Parts, join
@@ -19,7 +18,8 @@ def DIN(
     weight_normalization: bool = True,
     hidden_units: Sequence[int] = (200, 80),
     activation: Any = "dice",
-    use_bn: bool = True,
+    use_bn: bool | str = "input",
+    bn_momentum: float = 0.9,
     dropout: float | Sequence[float] = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
@@ -39,7 +39,8 @@ def DIN(
       attention_units, attention_activation, weight_normalization: of each history's
         `TargetAttention`. Without the softmax the interest keeps its strength, as in the paper.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
-      use_bn: normalize what the hidden layers read.
+      use_bn, bn_momentum: batch normalization: "input" of what the hidden layers read;
+        True also before each hidden layer's activation, as in `MLP`.
       l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
         them in each step; of "batch", the rows in use alone, so that a table's gradient stays
@@ -48,8 +49,8 @@ def DIN(
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: attention_units=(80, 40), attention_activation="sigmoid", weight_normalization=True,
-    hidden_units=(200, 80), activation="dice", use_bn=True, dropout=0.0, l2_hidden=0.0,
-    l2_embedding=0.0, l2_embedding_rows="all", task="binary".
+    hidden_units=(200, 80), activation="dice", use_bn="input", bn_momentum=0.9, dropout=0.0,
+    l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -93,7 +94,14 @@ def DIN(
     ]
     fields = [embedded[f.name] for f in parts.fields if f.name not in masks]  # [B, D] each
     x = parts.with_numbers(join(*fields, *interests))
-    if use_bn:
-        x = keras.layers.BatchNormalization(name="normalization")(x)
-    deep = parts.hidden(x, hidden_units, activation, dropout, l2_hidden)
+    x = parts.normalized(x, use_bn, bn_momentum)
+    deep = parts.hidden(
+        x,
+        hidden_units,
+        activation,
+        dropout,
+        l2_hidden,
+        use_bn=use_bn is True,
+        bn_momentum=bn_momentum,
+    )
     return parts.model(parts.logit(deep, use_bias=True, name="deep"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from recops._core.compat import keras
 from recops.features import Feature
 from recops.layers import SessionInterest
 from recops.models._parts import Parts, join
@@ -26,7 +25,8 @@ def DSIN(
     weight_normalization: bool = True,
     hidden_units: Sequence[int] = (200, 80),
     activation: Any = "relu",
-    use_bn: bool = False,
+    use_bn: bool | str = False,
+    bn_momentum: float = 0.9,
     dropout: float = 0.0,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
@@ -47,8 +47,9 @@ def DSIN(
         weight_normalization: of each `SessionInterest`.
       attention_units, attention_activation: of its two `TargetAttention`s.
       hidden_units, activation: of the deep part, as in `MLP`.
-      use_bn: normalize what the hidden layers read: the interests are of unit scale, the other
-        embeddings start small.
+      use_bn, bn_momentum: batch normalization: "input" of what the hidden layers read: the
+        interests are of unit scale, the other embeddings start small;
+        True also before each hidden layer's activation, as in `MLP`.
       dropout: rate in the session interests and after each hidden layer.
       l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
@@ -59,8 +60,9 @@ def DSIN(
 
     Defaults: num_heads=1, lstm_layers=2, res_layers=0, use_layer_norm=True, use_positional="bias",
     causal=False, mask_diagonal=False, attention_units=(80, 40), attention_activation="sigmoid",
-    weight_normalization=True, hidden_units=(200, 80), activation="relu", use_bn=False, dropout=0.0,
-    l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
+    weight_normalization=True, hidden_units=(200, 80), activation="relu", use_bn=False,
+    bn_momentum=0.9, dropout=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all",
+    task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -112,7 +114,14 @@ def DSIN(
     ]
     fields = [embedded[f.name] for f in parts.fields if f.name not in masks]  # [B, D] each
     x = parts.with_numbers(join(*fields, *interests))
-    if use_bn:
-        x = keras.layers.BatchNormalization(name="normalization")(x)
-    deep = parts.hidden(x, hidden_units, activation, dropout, l2_hidden)
+    x = parts.normalized(x, use_bn, bn_momentum)
+    deep = parts.hidden(
+        x,
+        hidden_units,
+        activation,
+        dropout,
+        l2_hidden,
+        use_bn=use_bn is True,
+        bn_momentum=bn_momentum,
+    )
     return parts.model(parts.logit(deep, use_bias=True, name="deep"))

@@ -22,6 +22,8 @@ def FiBiNET(
     hidden_units: Sequence[int] = (128, 128),
     activation: Any = "relu",
     dropout: float | Sequence[float] = 0.3,
+    use_bn: bool = False,
+    bn_momentum: float = 0.9,
     residual: bool = False,
     l1_linear: float = 0.0,
     l2_linear: float = 0.0,
@@ -45,6 +47,7 @@ def FiBiNET(
       layer_norm: normalize each bilinear product before the hidden layers.
       use_linear: have the first-order term, which holds the bias; else the deep part holds it.
       hidden_units, activation, dropout, residual: of the deep part, as in `MLP`.
+      use_bn, bn_momentum: batch normalization before each hidden layer's activation, as in `MLP`.
       l1_linear, l2_linear: penalties of the first-order weights.
       l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
@@ -54,9 +57,9 @@ def FiBiNET(
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: bilinear_type="interaction", reduction_ratio=3, squeeze="mean", layer_norm=False,
-    use_linear=True, hidden_units=(128, 128), activation="relu", dropout=0.3, residual=False,
-    l1_linear=0.0, l2_linear=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all",
-    task="binary".
+    use_linear=True, hidden_units=(128, 128), activation="relu", dropout=0.3, use_bn=False,
+    bn_momentum=0.9, residual=False, l1_linear=0.0, l2_linear=0.0, l2_hidden=0.0, l2_embedding=0.0,
+    l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -95,5 +98,14 @@ def FiBiNET(
             products = keras.layers.LayerNormalization(name=f"{name}_normalization")(products)
         flat.append(keras.layers.Flatten()(products))  # [B, P * D]
     x = parts.with_numbers(join(*flat))
-    deep = parts.hidden(x, hidden_units, activation, dropout, l2_hidden, residual=residual)
+    deep = parts.hidden(
+        x,
+        hidden_units,
+        activation,
+        dropout,
+        l2_hidden,
+        residual=residual,
+        use_bn=use_bn,
+        bn_momentum=bn_momentum,
+    )
     return parts.model(*logits, parts.logit(deep, use_bias=not use_linear, name="deep"))

@@ -21,6 +21,8 @@ def NeuralCF(
     hidden_units: Sequence[int] = (64, 32, 16),
     activation: Any = "relu",
     dropout: float | Sequence[float] = 0.0,
+    use_bn: bool = False,
+    bn_momentum: float = 0.9,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
     l2_embedding_rows: str = "all",
@@ -38,6 +40,7 @@ def NeuralCF(
       mf_dim: width of p and q.
       mlp_dim: width of p' and q'; None is `mf_dim`.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
+      use_bn, bn_momentum: batch normalization before each hidden layer's activation, as in `MLP`.
       l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
         them in each step; of "batch", the rows in use alone, so that a table's gradient stays
@@ -46,7 +49,8 @@ def NeuralCF(
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: user="user", item="item", mf_dim=8, hidden_units=(64, 32, 16), activation="relu",
-    dropout=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
+    dropout=0.0, use_bn=False, bn_momentum=0.9, l2_hidden=0.0, l2_embedding=0.0,
+    l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {user: ids, item: ids} to [B, 1] float32.
 
@@ -79,6 +83,8 @@ def NeuralCF(
         parts.embeddings("mf_embedding", mf_dim)
     )  # [B, 1, D]
     x = keras.layers.Flatten()(parts.embeddings("mlp_embedding", mlp_dim or mf_dim))
-    deep = parts.hidden(x, hidden_units, activation, dropout, l2_hidden)
+    deep = parts.hidden(
+        x, hidden_units, activation, dropout, l2_hidden, use_bn=use_bn, bn_momentum=bn_momentum
+    )
     joined = join(keras.layers.Flatten()(factors), deep)
     return parts.model(parts.logit(joined, use_bias=True, name="output_logit"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from recops._core.compat import keras
 from recops.features import Feature
 from recops.layers import BiInteraction
 from recops.models._parts import Parts
@@ -19,7 +18,8 @@ def NFM(
     hidden_units: Sequence[int] = (1024, 512, 256),
     activation: Any = "relu",
     dropout: float | Sequence[float] | None = None,
-    use_bn: bool = True,
+    use_bn: bool | str = "input",
+    bn_momentum: float = 0.9,
     l1_linear: float = 0.0,
     l2_linear: float = 0.0,
     l2_hidden: float = 0.0,
@@ -37,7 +37,8 @@ def NFM(
       features: two or more sparse or sequence features of one embedding_dim, and any dense ones.
       hidden_units, activation: of the deep part, as in `MLP`.
       dropout: as in `MLP`; None is 0.5, 0.3 and then 0.1 in every further layer.
-      use_bn: normalize the interaction and the numbers before the hidden layers.
+      use_bn, bn_momentum: batch normalization: "input" of what the hidden layers read;
+        True also before each hidden layer's activation, as in `MLP`.
       l1_linear, l2_linear: penalties of the first-order weights.
       l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
@@ -46,8 +47,9 @@ def NFM(
       task: "binary" or "regression".
       backend: of all layers. seed: of initial weights and dropout.
 
-    Defaults: hidden_units=(1024, 512, 256), activation="relu", use_bn=True, l1_linear=0.0,
-    l2_linear=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
+    Defaults: hidden_units=(1024, 512, 256), activation="relu", use_bn="input", bn_momentum=0.9,
+    l1_linear=0.0, l2_linear=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all",
+    task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the first
     order's; the deep part ends without one.
@@ -76,7 +78,14 @@ def NFM(
     first = parts.linear(l1_linear, l2_linear)
     pooled = BiInteraction(backend=backend, name="interaction")(parts.embeddings())  # [B, D]
     x = parts.with_numbers(pooled)
-    if use_bn:
-        x = keras.layers.BatchNormalization(name="normalization")(x)
-    deep = parts.hidden(x, hidden_units, activation, dropout, l2_hidden)
+    x = parts.normalized(x, use_bn, bn_momentum)
+    deep = parts.hidden(
+        x,
+        hidden_units,
+        activation,
+        dropout,
+        l2_hidden,
+        use_bn=use_bn is True,
+        bn_momentum=bn_momentum,
+    )
     return parts.model(first, parts.logit(deep, use_bias=False, name="deep"))

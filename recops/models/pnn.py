@@ -10,7 +10,7 @@ from recops._core.compat import keras
 from recops.features import Feature
 from recops.layers import Dense, InnerProduct, OuterProduct
 from recops.layers.dropout import Dropout
-from recops.layers.mlp import activation_layer, dropout_rates
+from recops.layers.mlp import activation_layer, batch_normalization, dropout_rates
 from recops.models._parts import Parts, l2
 
 _PRODUCTS = ("inner", "outer", "both")
@@ -25,6 +25,8 @@ def PNN(
     hidden_units: Sequence[int] = (256, 128, 64),
     activation: Any = "relu",
     dropout: float | Sequence[float] = 0.0,
+    use_bn: bool = False,
+    bn_momentum: float = 0.9,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
     l2_embedding_rows: str = "all",
@@ -45,6 +47,7 @@ def PNN(
       pairs: inner products of "upper", the pairs i < j, or "full", all F^2 with each field's own.
       hidden_units: of the product layer and the layers after it; at least one.
       activation, dropout: of all of them, as in `MLP`.
+      use_bn, bn_momentum: batch normalization before each hidden layer's activation, as in `MLP`.
       l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
         them in each step; of "batch", the rows in use alone, so that a table's gradient stays
@@ -53,7 +56,8 @@ def PNN(
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: product="inner", pairs="upper", hidden_units=(256, 128, 64), activation="relu",
-    dropout=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
+    dropout=0.0, use_bn=False, bn_momentum=0.9, l2_hidden=0.0, l2_embedding=0.0,
+    l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32.
 
@@ -112,8 +116,18 @@ def PNN(
         )
         signals.append(outer(embeddings))
     x = keras.layers.Add(name="product")(signals)  # [B, H1]
+    if use_bn:
+        x = batch_normalization(bn_momentum, name="product_normalization")(x)
     x = activation_layer(activation, name="product_activation")(x)
     x = Dropout(rates[0], seed=parts.seed())(x)
     x = parts.with_numbers(x)
-    x = parts.hidden(x, hidden_units[1:], activation, rates[1:], l2_hidden)
+    x = parts.hidden(
+        x,
+        hidden_units[1:],
+        activation,
+        rates[1:],
+        l2_hidden,
+        use_bn=use_bn,
+        bn_momentum=bn_momentum,
+    )
     return parts.model(parts.logit(x, use_bias=True, name="deep"))

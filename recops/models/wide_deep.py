@@ -20,6 +20,8 @@ def WideDeep(
     hidden_units: Sequence[int] = (256, 128, 64),
     activation: Any = "relu",
     dropout: float | Sequence[float] = 0.0,
+    use_bn: bool = False,
+    bn_momentum: float = 0.9,
     l1_wide: float = 0.0,
     l2_wide: float = 0.0,
     l2_hidden: float = 0.0,
@@ -40,6 +42,7 @@ def WideDeep(
       crosses: products of features for the wide part, a tuple of names each; see `WideCrosses`.
       num_buckets: most rows of one cross; more combinations are hashed.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
+      use_bn, bn_momentum: batch normalization before each hidden layer's activation, as in `MLP`.
       l1_wide, l2_wide: penalties of the wide weights; L1 makes them sparse.
       l2_hidden, l2_embedding: L2 penalties of the deep part.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
@@ -49,8 +52,8 @@ def WideDeep(
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: wide="linear", crosses=(), num_buckets=100000, hidden_units=(256, 128, 64),
-    activation="relu", dropout=0.0, l1_wide=0.0, l2_wide=0.0, l2_hidden=0.0, l2_embedding=0.0,
-    l2_embedding_rows="all", task="binary".
+    activation="relu", dropout=0.0, use_bn=False, bn_momentum=0.9, l1_wide=0.0, l2_wide=0.0,
+    l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the wide part's.
 
@@ -92,5 +95,13 @@ def WideDeep(
     if wide == "fm":
         fm = FM(backend=backend, name="wide_interaction", dtype="float32")
         logits.append(fm(parts.embeddings("wide_embedding")))
-    deep = parts.hidden(parts.vector(), hidden_units, activation, dropout, l2_hidden)
+    deep = parts.hidden(
+        parts.vector(),
+        hidden_units,
+        activation,
+        dropout,
+        l2_hidden,
+        use_bn=use_bn,
+        bn_momentum=bn_momentum,
+    )
     return parts.model(*logits, parts.logit(deep, use_bias=False, name="deep"))

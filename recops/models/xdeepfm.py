@@ -21,6 +21,8 @@ def XDeepFM(
     hidden_units: Sequence[int] = (128, 128),
     activation: Any = "relu",
     dropout: float | Sequence[float] = 0.0,
+    use_bn: bool = False,
+    bn_momentum: float = 0.9,
     l1_linear: float = 0.0,
     l2_linear: float = 0.0,
     l2_cin: float = 0.0,
@@ -40,6 +42,7 @@ def XDeepFM(
         which the first order and the hidden layers read.
       layer_size, cin_activation, split_half, cin_bias: of `CIN`; DeepCTR has "relu", True, True.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
+      use_bn, bn_momentum: batch normalization before each hidden layer's activation, as in `MLP`.
       l1_linear, l2_linear: penalties of the first-order weights.
       l2_cin, l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
@@ -49,8 +52,8 @@ def XDeepFM(
       backend: of all layers. seed: of initial weights and dropout.
 
     Defaults: layer_size=(128, 128), split_half=False, cin_bias=False, hidden_units=(128, 128),
-    activation="relu", dropout=0.0, l1_linear=0.0, l2_linear=0.0, l2_cin=0.0, l2_hidden=0.0,
-    l2_embedding=0.0, l2_embedding_rows="all", task="binary".
+    activation="relu", dropout=0.0, use_bn=False, bn_momentum=0.9, l1_linear=0.0, l2_linear=0.0,
+    l2_cin=0.0, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: keras.Model from {feature name: values} to [B, 1] float32. The bias is the first
     order's.
@@ -88,7 +91,9 @@ def XDeepFM(
         name="cin",
     )(embeddings)
     x = parts.with_numbers(keras.layers.Flatten()(embeddings))
-    deep = parts.hidden(x, hidden_units, activation, dropout, l2_hidden)
+    deep = parts.hidden(
+        x, hidden_units, activation, dropout, l2_hidden, use_bn=use_bn, bn_momentum=bn_momentum
+    )
     return parts.model(
         first,
         parts.logit(crossed, use_bias=False, name="crossed"),

@@ -52,6 +52,8 @@ def YoutubeDNNRanking(
     hidden_units: Sequence[int] = (1024, 512, 256),
     activation: Any = "relu",
     dropout: float | Sequence[float] = 0.0,
+    use_bn: bool = False,
+    bn_momentum: float = 0.9,
     l2_hidden: float = 0.0,
     l2_embedding: float = 0.0,
     l2_embedding_rows: str = "all",
@@ -80,6 +82,7 @@ def YoutubeDNNRanking(
         with its square and root. The paper has the time since the user last watched the channel,
         and how often the video was shown to the user already.
       hidden_units, activation, dropout: of the deep part, as in `MLP`.
+      use_bn, bn_momentum: batch normalization before each hidden layer's activation, as in `MLP`.
       l2_hidden, l2_embedding: L2 penalties.
       l2_embedding_rows: which rows of its tables the penalties hold back: "all" reads and moves
         them in each step; of "batch", the rows in use alone, so that a table's gradient stays
@@ -87,8 +90,8 @@ def YoutubeDNNRanking(
       task: "binary" or "regression", which has no `serving_model`.
       backend: of all layers. seed: of initial weights and dropout.
 
-    Defaults: hidden_units=(1024, 512, 256), activation="relu", dropout=0.0, l2_hidden=0.0,
-    l2_embedding=0.0, l2_embedding_rows="all", task="binary".
+    Defaults: hidden_units=(1024, 512, 256), activation="relu", dropout=0.0, use_bn=False,
+    bn_momentum=0.9, l2_hidden=0.0, l2_embedding=0.0, l2_embedding_rows="all", task="binary".
 
     Returns: RankingModel, a keras.Model from {feature name: values} to [B, 1] float32, with
     `serving_model`, also when it was reloaded.
@@ -120,6 +123,14 @@ def YoutubeDNNRanking(
         l2_embedding=l2_embedding,
         l2_embedding_rows=l2_embedding_rows,
     )
-    deep = parts.hidden(parts.vector(), hidden_units, activation, dropout, l2_hidden)
+    deep = parts.hidden(
+        parts.vector(),
+        hidden_units,
+        activation,
+        dropout,
+        l2_hidden,
+        use_bn=use_bn,
+        bn_momentum=bn_momentum,
+    )
     made = parts.model(parts.logit(deep, use_bias=True, name="output_logit"))
     return assembled(RankingModel, parts.inputs, made.output, parts.name)

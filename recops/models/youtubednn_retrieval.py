@@ -54,6 +54,8 @@ def YoutubeDNNRetrieval(
     activation: Any = "relu",
     output_activation: Any = "linear",
     dropout: float | Sequence[float] = 0.0,
+    use_bn: bool = False,
+    bn_momentum: float = 0.9,
     num_sampled: int = 100,
     sampler: str = "log_uniform",
     counts: Any = None,
@@ -88,6 +90,7 @@ def YoutubeDNNRetrieval(
       activation, output_activation: of all layers but the last, and of that. The paper has ReLU
         there too; then no user can dislike anything, and small vectors die.
       dropout: after all layers but the last, one rate or a list.
+      use_bn, bn_momentum: batch normalization before each hidden layer's activation, as in `MLP`.
       num_sampled, sampler, counts, distortion: as in `SampledSoftmax`. "log_uniform" takes the
         items' ids to be in order of falling frequency; "frequency" needs counts [V + 1]. Id 0 is
         never drawn.
@@ -97,9 +100,9 @@ def YoutubeDNNRetrieval(
         sparse. See `FusedEmbedding`.
       backend: of all layers. seed: of initial weights, dropout and sampled items.
 
-    Defaults: item="item", activation="relu", output_activation="linear", dropout=0.0,
-    num_sampled=100, sampler="log_uniform", distortion=0.75, l2_hidden=0.0, l2_embedding=0.0,
-    l2_embedding_rows="all".
+    Defaults: item="item", activation="relu", output_activation="linear", dropout=0.0, use_bn=False,
+    bn_momentum=0.9, num_sampled=100, sampler="log_uniform", distortion=0.75, l2_hidden=0.0,
+    l2_embedding=0.0, l2_embedding_rows="all".
 
     Returns: RetrievalModel, a keras.Model from {feature name: values} to [B, 1] float32, with
     `user_model` and `item_embeddings()`, also when it was reloaded.
@@ -142,7 +145,15 @@ def YoutubeDNNRetrieval(
         l2_embedding=l2_embedding,
         l2_embedding_rows=l2_embedding_rows,
     )
-    x = parts.hidden(parts.vector(), widths[:-1], activation, dropout, l2_hidden)
+    x = parts.hidden(
+        parts.vector(),
+        widths[:-1],
+        activation,
+        dropout,
+        l2_hidden,
+        use_bn=use_bn,
+        bn_momentum=bn_momentum,
+    )
     # Indexes take float32.
     user = keras.layers.Dense(
         dim,

@@ -90,9 +90,10 @@ def test_dtype_policy(spec, policy):
 
 
 @each_spec
-def test_backends_agree_and_an_unknown_one_raises(spec):
+@pytest.mark.parametrize("backend", ["xla", "auto"])  # "auto" is `cpp` on a CPU.
+def test_backends_agree_and_an_unknown_one_raises(spec, backend):
     x = spec.inputs(rng())
-    reference, fast = spec.make(backend="reference"), spec.make(backend="xla")
+    reference, fast = spec.make(backend="reference"), spec.make(backend=backend)
     y = spec.call(reference, x)
     spec.call(fast, x)
     fast.set_weights(reference.get_weights())

@@ -105,9 +105,10 @@ def test_a_linear_model_cannot(features):
 
 
 @each_model
-def test_same_seed_same_losses_and_backends_agree(name, trained):
+@pytest.mark.parametrize("backend", ["reference", "auto"])  # "auto" is `cpp` on a CPU.
+def test_same_seed_same_losses_and_backends_agree(name, backend, trained):
     _, losses = trained(name)
-    model = build(name, backend="reference")
+    model = build(name, backend=backend)
     assert fit(model, 2) == pytest.approx(losses[:2], rel=1e-3)
 
 

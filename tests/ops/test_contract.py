@@ -118,10 +118,23 @@ def test_stock_forms_compute_the_op(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", testing.cases(), ids=lambda c: f"{c.op}-{c.name}")
-def test_select_names_what_runs(case: Case) -> None:
+def test_select_names_what_runs(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = case.arrays("float32")
-    for backend in ("xla", "reference"):
-        assert ops.select(case.op, **arrays, **case.options, backend=backend) == backend
+    room = dispatch.rooms()[case.op]
+    ran: list[str] = []
+    for backend in dispatch.CONCRETE:
+        module = getattr(room, backend)
+        kernel = getattr(module, case.op, None)
+        if kernel is not None:
+            monkeypatch.setattr(
+                module, case.op, lambda *a, b=backend, k=kernel: ran.append(b) or k(*a)
+            )
+    for backend in ("auto", "xla", "reference"):
+        said = ops.select(case.op, **arrays, **case.options, backend=backend)
+        ran.clear()
+        testing.public(case, backend)(**tf.nest.map_structure(tf.constant, arrays))
+        assert ran[0] == said
+        assert backend in ("auto", said)
     with pytest.raises(ValueError, match="expected one of auto, cpp, xla, reference, got 'fast'"):
         ops.select(case.op, **arrays, **case.options, backend="fast")
 
