@@ -7,8 +7,8 @@ Each model is trained for the same steps from the same seeds in float32, mixed_b
 mixed_float16. The run fails when the loss of any step is not finite, or when a test AUC, as the
 mean over the seeds, is further from that of float32 than BAR. Each finished run is a line of FILE;
 the last line of a model, precision and seed counts, and what stands there is not run again.
-`--backend xla --forms GPU` runs, on a CPU, the programs that a GPU gets; its rows and its table stand
-apart from the others.
+`--backend xla --forms GPU` runs, on a CPU, the programs that a GPU gets; its rows and its table
+stand apart from the others.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 NO_GPU = (
     "on_gpu: TensorFlow sees no GPU here. On a machine that has one, install its libraries with "
-    "pip install 'tensorflow[and-cuda]'; --device cpu (make test-gpu ON=cpu) runs the same tests on "
-    "the CPU."
+    "pip install 'tensorflow[and-cuda]'; --device cpu (make test-gpu ON=cpu) runs the same tests "
+    "on the CPU."
 )
 # The form for a GPU forward and backward as one program, and the backend op by op.
 OPS = [

@@ -1,4 +1,4 @@
-"""The runner of the tests for a GPU: what it says without one, and that it names tests that exist."""
+"""The runner of the tests for a GPU: what it says without one, and that its tests exist."""
 
 from __future__ import annotations
 

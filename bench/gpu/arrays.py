@@ -1,4 +1,4 @@
-"""What of a program's inputs and results travels from the machine that lowers it to one that runs it.
+"""What of a program's inputs and results goes from where it is lowered to where it is run.
 
 Floats of real sizes would take gigabytes. Inputs go as their ranges and are drawn again; results
 as sums with random signs, from which the size of an error can be told but not where it is.

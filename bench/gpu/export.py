@@ -77,9 +77,7 @@ def export(case: Case, dtype: str, build: Path) -> Iterator[dict[str, Any]]:
         (build / f"{name}.hlo.pb").write_bytes(hlo)
         inputs = [*flat, *captured]
         exact = {
-            str(i): array
-            for i, array in enumerate(inputs)
-            if i >= len(flat) or not floating(array)
+            str(i): array for i, array in enumerate(inputs) if i >= len(flat) or not floating(array)
         }
         np.savez_compressed(build / f"{name}.npz", **exact)
         yield row | {"inputs": [described(array) for array in inputs]}

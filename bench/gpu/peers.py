@@ -77,7 +77,10 @@ def train_step(program: dict[str, Any], device: str, build: Path) -> Compared:
     model.train()
     with np.load(build / f"{program['name']}.npz") as exact:
         part = {name: exact[str(i)] for i, name in enumerate(program["fed"])}
-    part = {name: a.astype("float32" if name == run_fuxictr.LABEL else "int64") for name, a in part.items()}
+    part = {
+        name: a.astype("float32" if name == run_fuxictr.LABEL else "int64")
+        for name, a in part.items()
+    }
     (batch,) = run_fuxictr.batches(part, program["features"], len(part[run_fuxictr.LABEL]))
     # In evaluation: each half would otherwise move the statistics of the other.
     wide = copy.deepcopy(model).double().eval()
@@ -144,7 +147,9 @@ def main() -> int:
         row["status"] = "run" if row["error_over_tolerance"] <= 1 else "wrong"
         wrong |= row["status"] == "wrong"
         if row["status"] == "run":
-            row |= timed(call, lambda _: torch.cuda.synchronize() if on_gpu else None, options.calls)
+            row |= timed(
+                call, lambda _: torch.cuda.synchronize() if on_gpu else None, options.calls
+            )
         rows[row["name"]] = row
         print(json.dumps(row), flush=True)
     options.out.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))

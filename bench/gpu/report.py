@@ -169,7 +169,7 @@ QUANTITIES: dict[str, Callable[[dict[str, Any]], float]] = {
 
 
 def steps_table(rows: Sequence[dict[str, Any]], ran: Sequence[dict[str, Any]]) -> str:
-    """Whole train steps: a line a program, and above them how each model stands to its stock one."""
+    """Whole train steps: a line a program, and above them how each stands to its stock one."""
     times = {row["name"]: row for row in ran}
     lines = [
         "| model | dtype | form | how far | launches | steps x launches a step | waits "

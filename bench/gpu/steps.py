@@ -97,13 +97,9 @@ STEPS = {
     ),
     "XDeepFM": Step(criteo_shape, models.XDeepFM, StockXDeepFM),
     "AutoInt": Step(criteo_shape, models.AutoInt, StockAutoInt),
-    "FiBiNET": Step(
-        criteo_shape, functools.partial(models.FiBiNET, dropout=0.0), StockFiBiNET
-    ),
+    "FiBiNET": Step(criteo_shape, functools.partial(models.FiBiNET, dropout=0.0), StockFiBiNET),
     "DIN": Step(clicks, models.DIN, StockDIN),
-    "DIEN": Step(
-        clicks, models.DIEN, StockDIEN, functools.partial(StockDIEN, reset_after=True)
-    ),
+    "DIEN": Step(clicks, models.DIEN, StockDIEN, functools.partial(StockDIEN, reset_after=True)),
     "DSIN": Step(
         functools.partial(sessions_of, 100_000),
         models.DSIN,
@@ -119,9 +115,8 @@ STEPS = {
     ),
 }
 # What the other optimizer makes of ours is told once, in the precision of all optimizers.
-FORMS = {dtype: ("xla", "stock.keras") for dtype in POLICIES} | {
-    "float32": ("xla", "xla.adam", "stock.keras")
-}
+FORMS = dict.fromkeys(POLICIES, ("xla", "stock.keras"))
+FORMS["float32"] = ("xla", "xla.adam", "stock.keras")
 
 
 def compiled(step: Step, form: str, features: list[Any]) -> Any:
@@ -253,7 +248,7 @@ def turns_xla_off(step: Step) -> bool:
     # By name: the package has a function `rnn` in its place.
     rnn = importlib.import_module("keras.src.backend.tensorflow.rnn")
     trainer = importlib.import_module("keras.src.trainers.trainer")
-    with mock.patch.object(rnn, "_is_gpu_available", lambda: True):
+    with mock.patch.object(rnn, "_is_gpu_available", return_value=True):
         return not trainer.model_supports_jit(step.cudnn(step.make()[0]))
 
 

@@ -93,7 +93,9 @@ def StockDIN(features: Sequence[Feature], hidden_units: Sequence[int] = (200, 80
     x = keras.layers.BatchNormalization()(keras.layers.Concatenate()(fields))
     for units in hidden_units:
         x = Dice()(keras.layers.Dense(units)(x))
-    return keras.Model(inputs, keras.layers.Dense(1, "sigmoid", dtype="float32")(x), name="StockDIN")
+    return keras.Model(
+        inputs, keras.layers.Dense(1, "sigmoid", dtype="float32")(x), name="StockDIN"
+    )
 
 
 def StockAutoInt(

@@ -148,9 +148,7 @@ def StockDSIN(
         interests, alive = SessionMeans(feature.sessions)(x, kept)
         course = interests
         for _ in range(2):
-            lstm = keras.layers.LSTM(
-                feature.embedding_dim, return_sequences=True, use_cudnn=cudnn
-            )
+            lstm = keras.layers.LSTM(feature.embedding_dim, return_sequences=True, use_cudnn=cudnn)
             course = keras.layers.Bidirectional(lstm, merge_mode="ave")(course, mask=alive)
         for of in (interests, course):
             scores = Attention((80, 40), (None,) * 3)(embedded[feature.target], of, alive)
