@@ -26,7 +26,7 @@ PEERS_VENV := .venv-peers
 # FuxiCTR is of PyTorch, and takes any Python from 3.10.
 FUXICTR_VENV := .venv-fuxictr
 
-.PHONY: demo test test-tfkeras test-legacy matrix versions bench lifecycle sanitize fuzz lint install wheels peers gpu-export gpu-report gpu-run clean
+.PHONY: demo test test-tfkeras test-legacy matrix versions bench lifecycle sanitize fuzz lint install wheels peers gpu-export gpu-report gpu-run test-gpu clean
 
 demo: install
 	$(BIN)/python examples/demo.py --out demo
@@ -75,17 +75,30 @@ lifecycle: install
 
 gpu-export: install
 	$(BIN)/python bench/gpu/export.py $(GPU_BUILD)
+	$(BIN)/python bench/gpu/steps.py $(GPU_BUILD)
 
 # What a GPU would get, worked out without one: lower, compile, count, write docs/gpu.md's table.
 gpu-report: gpu-export $(GPU_VENV)/.installed
 	$(GPU_VENV)/bin/python bench/gpu/compile.py $(GPU_BUILD)
 	$(BIN)/python bench/gpu/report.py
 
-# The same programs on a GPU: correctness, then times.
-gpu-run: gpu-export $(GPU_VENV)/.installed
+# The same programs on a GPU, and what PyTorch takes: correctness, then times. ON=cpu runs all on a
+# CPU instead, and keeps no row.
+ON ?= gpu
+gpu-run: gpu-export $(GPU_VENV)/.installed $(FUXICTR_VENV)/.installed
+ifeq ($(ON),cpu)
+	$(GPU_VENV)/bin/python bench/gpu/run.py $(GPU_BUILD) --platform cpu --calls 3 --out $(GPU_BUILD)/cpu.jsonl
+	$(FUXICTR_VENV)/bin/python bench/gpu/peers.py $(GPU_BUILD) --device cpu --calls 3 --out $(GPU_BUILD)/cpu.jsonl
+else
 	$(GPU_VENV)/bin/python -m pip install --quiet "$(JAX_RUN)"
 	$(GPU_VENV)/bin/python bench/gpu/run.py $(GPU_BUILD)
+	$(FUXICTR_VENV)/bin/python bench/gpu/peers.py $(GPU_BUILD)
 	$(BIN)/python bench/gpu/report.py
+endif
+
+# The tests that make sense where TensorFlow sees a GPU; ON=cpu runs the same on a CPU.
+test-gpu: install
+	$(BIN)/python -m tests.on_gpu --device $(ON)
 
 # Other libraries to compare accuracies with: bench/accuracy.py --peers.
 peers: $(PEERS_VENV)/.installed $(FUXICTR_VENV)/.installed

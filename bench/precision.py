@@ -7,7 +7,8 @@ Each model is trained for the same steps from the same seeds in float32, mixed_b
 mixed_float16. The run fails when the loss of any step is not finite, or when a test AUC, as the
 mean over the seeds, is further from that of float32 than BAR. Each finished run is a line of FILE;
 the last line of a model, precision and seed counts, and what stands there is not run again.
-`--backend xla --forms GPU` runs, on a CPU, the programs that a GPU gets; give it a FILE of its own.
+`--backend xla --forms GPU` runs, on a CPU, the programs that a GPU gets; its rows and its table
+stand apart from the others.
 """
 
 from __future__ import annotations
@@ -35,8 +36,12 @@ from recops.training.evaluation import judgement, read_by
 from recops.version import __version__
 
 BAR = 0.003
-BEGIN, END = "<!-- precision -->", "<!-- /precision -->"
 ROOT = Path(__file__).resolve().parent
+# By the forms that were asked for: where rows are kept, and the markers of their table.
+KEPT = {
+    "GPU": ("precision_gpu.jsonl", "<!-- precision on a GPU -->", "<!-- /precision on a GPU -->"),
+    "": ("precision.jsonl", "<!-- precision -->", "<!-- /precision -->"),
+}
 
 
 class Finite(tf.keras.callbacks.Callback):
@@ -147,13 +152,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--forms", choices=device.KINDS, help="of which device; that of this machine by default"
     )
-    parser.add_argument("--rows", type=Path, default=ROOT / "results" / "precision.jsonl")
+    parser.add_argument("--rows", type=Path, help="that of the forms in bench/results by default")
     parser.add_argument("--doc", type=Path, default=ROOT.parent / "docs" / "mixed_precision.md")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.models if name not in CATALOGUE]
     if unknown:
         parser.error(f"expected models among {', '.join(CATALOGUE)}, got {', '.join(unknown)}")
     names = options.models or list(CATALOGUE)
+    kept, begin, end = KEPT["GPU" if options.forms == "GPU" else ""]
+    options.rows = options.rows or ROOT / "results" / kept
     data = {task: movielens_100k(task) for task in {CATALOGUE[name].task for name in names}}
     done = latest(read(options.rows))
     for name, seed, precision in itertools.product(names, options.seeds, PRECISIONS):
@@ -169,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         append(options.rows, row)
         print(json.dumps(row), flush=True)
     rows = read(options.rows)
-    write(options.doc, table(rows), BEGIN, END)
+    write(options.doc, table(rows), begin, end)
     print(table(rows))
     ranking = {row["model"] for row in rows if figure(row) == "auc"}
     far = [

@@ -111,4 +111,5 @@ def StockDeepFM(
         deep = dense(units, activation="relu")(deep)
         deep = keras.layers.Dropout(dropout, seed=next_seed())(deep)
     logit = keras.layers.Add()([first, second, dense(1, name="deep")(deep)])
-    return keras.Model(inputs, keras.layers.Activation("sigmoid")(logit), name="StockDeepFM")
+    out = keras.layers.Activation("sigmoid", dtype="float32")(logit)
+    return keras.Model(inputs, out, name="StockDeepFM")

@@ -136,7 +136,7 @@ class AuxiliaryLoss(keras.layers.Layer):
             x = tf.concat([interests[:, :-1], behaviors[:, 1:]], axis=2)
             for dense in self.dense:
                 x = dense(x)
-            terms += tf.nn.sigmoid_cross_entropy_with_logits(labels, x[..., 0])
+            terms += tf.nn.sigmoid_cross_entropy_with_logits(labels, tf.cast(x[..., 0], tf.float32))
         total = tf.reduce_sum(terms * pairs)
         self.add_loss(tf.math.divide_no_nan(total, tf.reduce_sum(pairs)))
         return interests
@@ -151,6 +151,7 @@ def StockDIEN(
     use_bn: bool = True,
     dropout: float = 0.0,
     l2_embedding: float = 0.0,
+    reset_after: bool = False,
     seed: int | None = None,
 ) -> Any:
     """DIEN with an input for each feature, keyed by its name, and an embedding for each table."""
@@ -192,7 +193,7 @@ def StockDIEN(
             interests = keras.layers.GRU(
                 feature.embedding_dim,
                 return_sequences=True,
-                reset_after=False,
+                reset_after=reset_after,
                 kernel_initializer=keras.initializers.GlorotUniform(kernel),
                 recurrent_initializer=keras.initializers.Orthogonal(seed=recurrent),
                 name=f"interests_{feature.name}",
@@ -219,7 +220,8 @@ def StockDIEN(
         x = keras.layers.Dropout(dropout, seed=seeds(1)[0])(x)
     glorot = keras.initializers.GlorotUniform(*seeds(1))
     logit = keras.layers.Dense(1, kernel_initializer=glorot, name="deep")(x)
-    return keras.Model(inputs, keras.layers.Activation("sigmoid")(logit), name="StockDIEN")
+    out = keras.layers.Activation("sigmoid", dtype="float32")(logit)
+    return keras.Model(inputs, out, name="StockDIEN")
 
 
 def _reads(feature: Feature, table: str, features: Sequence[Feature]) -> bool:

@@ -22,6 +22,8 @@ from tests.needs import skip_what_cannot_run
 
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
+# What is compared with float64 is multiplied as float32, not as TF32; a CPU has none.
+tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 @pytest.fixture(autouse=True)

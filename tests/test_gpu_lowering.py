@@ -311,6 +311,31 @@ class TestCompiledRows:
                 if other["case"] == ours["case"] and other["status"] == "compiled":
                     assert ours[what] <= most * other[what]
 
+    @pytest.mark.parametrize("case", ["criteo_b4096", "criteo_small_b4096"])
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_a_dense_layer_takes_what_a_stock_one_takes(self, case, dtype):
+        ours, stock = (
+            next(r for r in self.of("dense", provider, dtype) if r["case"] == case)
+            for provider in ("xla", "stock")
+        )
+        assert ours["modelled_us"] <= 1.02 * stock["modelled_us"]
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_a_whole_step_waits_for_nothing_and_calls_nothing(self, dtype):
+        for row in self.of("train_step", "xla", dtype):
+            assert (row["host_transfers"], row["custom_calls"]) == (0, [])
+            # Keras's LSTM, whose gradient is a loop of unknown length.
+            assert row["waits"] == 0 or row["case"] == "DSIN"
+
+    @pytest.mark.parametrize(("case", "most"), [("DIEN", 0.8), ("DeepFM", 1.0)])
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_a_whole_step_takes_at_most_a_part_of_the_stock_one(self, case, most, dtype):
+        ours, stock = (
+            next(r for r in self.of("train_step", provider, dtype) if r["case"] == case)
+            for provider in ("xla", "stock.keras")
+        )
+        assert ours["modelled_us"] <= most * stock["modelled_us"]
+
 
 @pytest.mark.parametrize("rule", ["adam", "adagrad", "rowwise_adagrad", "ftrl"])
 def test_a_row_sparse_step_lowers_with_sizes_of_the_batch(rule: str) -> None:

@@ -77,3 +77,21 @@ def test_each_row_says_how_far_it_has_come(report):
     assert "| compiled | 4 |  | 1.0 |  |  |" in old
     assert odd.startswith("| `op` | case | float32 | stock.odd | not lowered: XLA has no Odd |")
     assert len({line.count("|") for line in (ours, fast, old, odd)}) == 1
+
+
+def test_a_whole_step_is_compared_with_the_stock_one(report):
+    def step(case: str, provider: str, us: float) -> Any:
+        return row(provider, us, 1, op=report.STEP, case=case, waits=0, launches_us=5.0)
+
+    rows = [step("DIN", "xla", 81), step("DIN", "stock.keras", 100)]
+    rows += [step("DeepFM", "xla", 99), step("DeepFM", "stock.keras", 100)]
+    verdict = report.steps_verdict(rows)
+    assert "DeepFM; more in DIN (0.81)." in verdict
+    assert "takes 0.90 of the stock step's" in verdict
+    assert "| DIN | float32 | xla | modelled | 4 |  | 0 | 1.0 | 81 | 5 | 0.81 |  |" in (
+        report.steps_table(rows, [])
+    )
+
+
+def test_what_stands_between_the_markers_is_replaced(report):
+    assert report.put("a<b>old</b>c", "<b>", "</b>", "new") == "a<b>\nnew\n</b>c"

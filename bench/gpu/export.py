@@ -24,6 +24,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import tensorflow as tf
+from arrays import described, floating
 
 from recops._core import device
 from recops._core.cases import Case
@@ -48,16 +49,6 @@ def programs(case: Case) -> Iterator[tuple[str, Callable[..., Any]]]:
     for (provider, compiled), fn in op_bench.providers(case).items():
         if compiled == "jit" and provider != "cpp":
             yield provider, fn
-
-
-def described(array: np.ndarray) -> dict[str, Any]:
-    """Type and shape of an array, and of floats the range to draw them from."""
-    dtype = tf.as_dtype(array.dtype)
-    facts: dict[str, Any] = {"dtype": dtype.name, "shape": list(array.shape)}
-    if dtype.is_floating:
-        wide = array.astype(np.float64)
-        facts |= {"mean": wide.mean(), "std": wide.std(), "min": wide.min(), "max": wide.max()}
-    return facts
 
 
 def export(case: Case, dtype: str, build: Path) -> Iterator[dict[str, Any]]:
@@ -86,9 +77,7 @@ def export(case: Case, dtype: str, build: Path) -> Iterator[dict[str, Any]]:
         (build / f"{name}.hlo.pb").write_bytes(hlo)
         inputs = [*flat, *captured]
         exact = {
-            str(i): array
-            for i, array in enumerate(inputs)
-            if i >= len(flat) or not tf.as_dtype(array.dtype).is_floating
+            str(i): array for i, array in enumerate(inputs) if i >= len(flat) or not floating(array)
         }
         np.savez_compressed(build / f"{name}.npz", **exact)
         yield row | {"inputs": [described(array) for array in inputs]}

@@ -1,4 +1,4 @@
-"""The table of docs/gpu.md, from the rows of `compile.py` (and of `run.py`, where there are any).
+"""The tables of docs/gpu.md, from the rows of `compile.py` (and of `run.py`, where there are any).
 
 python bench/gpu/report.py
 """
@@ -19,6 +19,12 @@ DOC = ROOT / "docs" / "gpu.md"
 NEAR = 1.3
 ALLOWED = {"modelled time": 1.0, "launches": 1.0, "temporary memory": 1.05}
 BEGIN, END = "<!-- compiled -->", "<!-- /compiled -->"
+STEPS_BEGIN, STEPS_END = "<!-- steps -->", "<!-- /steps -->"
+STEP = "train_step"
+# What a whole step may take of what stock Keras layers take, and models that shall take less.
+OF_A_STEP, OF_THESE = 1.0, 0.8
+THESE = ("AutoInt", "BST", "DIEN", "DIN", "DSIN", "FiBiNET", "XDeepFM")
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -106,7 +112,7 @@ def verdict(rows: Sequence[dict[str, Any]]) -> str:
     """Where recops takes more modelled time, launches or memory than the stock forms."""
     compiled = grouped([row for row in rows if row["status"] == "compiled"])
     lines = []
-    for dtype in ("float32", "bfloat16"):
+    for dtype in DTYPES[:2]:
         more: dict[str, list[str]] = {}
         cases, times = 0, []
         for (op, case, kind), group in sorted(compiled.items()):
@@ -162,13 +168,77 @@ QUANTITIES: dict[str, Callable[[dict[str, Any]], float]] = {
 }
 
 
+def steps_table(rows: Sequence[dict[str, Any]], ran: Sequence[dict[str, Any]]) -> str:
+    """Whole train steps: a line a program, and above them how each stands to its stock one."""
+    times = {row["name"]: row for row in ran}
+    lines = [
+        "| model | dtype | form | how far | launches | steps x launches a step | waits "
+        "| temporary MiB | modelled us | of it launches | x stock | ms |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (_, case, dtype), group in sorted(grouped(rows).items(), key=_by_dtype):
+        best_us = min((r["modelled_us"] for r in stock_of(group)), default=None)
+        for row in sorted(group, key=lambda r: r["provider"].startswith("stock")):
+            start = f"| {case} | {dtype} | {row['provider']} "
+            if row["status"] != "compiled":
+                lines.append(start + f"| {row['status']} | | | | | | | | |")
+                continue
+            us, timed = row["modelled_us"], times.get(row["name"])
+            lines.append(
+                start + f"| {'run' if timed else 'modelled'} "
+                f"| {row['kernels'] + row['copies'] + row['library_calls']} | {loops(row)} "
+                f"| {row['waits']} | {row['temporary_bytes'] / 2**20:.1f} | {us:.0f} "
+                f"| {row['launches_us']:.0f} | {f'{us / best_us:.2f}' if best_us else ''} "
+                f"| {'' if timed is None else timed.get('median_ms') or timed['status']} |"
+            )
+    return f"{steps_verdict(rows)}\n\n" + "\n".join(lines)
+
+
+def steps_verdict(rows: Sequence[dict[str, Any]]) -> str:
+    """Of each dtype, the modelled time of our step beside the stock one, better optimizer first."""
+    lines = []
+    for dtype in DTYPES:
+        found: dict[str, float] = {}
+        for (_, case, kind), group in sorted(grouped(rows).items()):
+            stock = stock_of(group)
+            ours = [r for r in group if r["provider"] == "xla" and "modelled_us" in r]
+            if kind == dtype and stock and ours:
+                found[case] = _time(ours[0]) / min(map(_time, stock))
+        if found:
+            mean = math.exp(sum(map(math.log, found.values())) / len(found))
+            met = [case for case, ratio in found.items() if ratio <= _allowed(case)]
+            missed = [f"{case} ({r:.2f})" for case, r in found.items() if r > _allowed(case)]
+            lines.append(
+                f"- {dtype}: LazyAdam's step takes {mean:.2f} of the stock step's modelled time, "
+                f"geometric mean of {len(found)} models. As little as was asked "
+                f"({OF_THESE} for {', '.join(THESE)}, {OF_A_STEP} for the others): "
+                f"{', '.join(met) or 'none'}; more in {', '.join(missed) or 'none'}."
+            )
+    return "\n".join(lines)
+
+
+def _allowed(case: str) -> float:
+    return OF_THESE if case in THESE else OF_A_STEP
+
+
+def _by_dtype(item: tuple[tuple[str, str, str], Any]) -> tuple[str, int]:
+    _, case, dtype = item[0]
+    return case, DTYPES.index(dtype)
+
+
+def put(text: str, begin: str, end: str, made: str) -> str:
+    """A text with what was made between two markers."""
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
+
+
 def main() -> None:
-    """Write the table between its markers."""
-    rows = read(COMPILED)
-    before, rest = DOC.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    made = f"{verdict(rows)}\n\n{table(rows, read(RUN))}"
-    DOC.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}")
+    """Write the tables between their markers."""
+    rows, ran = read(COMPILED), read(RUN)
+    steps = [row for row in rows if row["op"] == STEP]
+    ops = [row for row in rows if row["op"] != STEP]
+    text = put(DOC.read_text(), BEGIN, END, f"{verdict(ops)}\n\n{table(ops, ran)}")
+    DOC.write_text(put(text, STEPS_BEGIN, STEPS_END, steps_table(steps, ran)))
 
 
 if __name__ == "__main__":

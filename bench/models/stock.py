@@ -61,7 +61,7 @@ class Interacting(keras.layers.Layer):
         return tf.nn.relu(tf.reshape(out, [-1, fields, self.heads * self.dim]) + residual)
 
 
-def _embedded(features: Sequence[Feature], inputs: dict[str, Any]) -> dict[str, Any]:
+def embedded_of(features: Sequence[Feature], inputs: dict[str, Any]) -> dict[str, Any]:
     """Embedding of each feature that has ids, one Keras layer a table."""
     layers = {
         table: keras.layers.Embedding(rows, features[0].embedding_dim, name=f"embedding_{table}")
@@ -78,7 +78,7 @@ def StockDIN(features: Sequence[Feature], hidden_units: Sequence[int] = (200, 80
         if not (isinstance(f, SequenceFeature) and (f.negative_of or f.sessions))
     ]
     inputs = {feature.name: feature.input() for feature in features}
-    embedded = _embedded(features, inputs)
+    embedded = embedded_of(features, inputs)
     fields = []
     for feature in features:
         steps = embedded[feature.name]
@@ -93,7 +93,9 @@ def StockDIN(features: Sequence[Feature], hidden_units: Sequence[int] = (200, 80
     x = keras.layers.BatchNormalization()(keras.layers.Concatenate()(fields))
     for units in hidden_units:
         x = Dice()(keras.layers.Dense(units)(x))
-    return keras.Model(inputs, keras.layers.Dense(1, "sigmoid")(x), name="StockDIN")
+    return keras.Model(
+        inputs, keras.layers.Dense(1, "sigmoid", dtype="float32")(x), name="StockDIN"
+    )
 
 
 def StockAutoInt(
@@ -102,7 +104,7 @@ def StockAutoInt(
     """AutoInt without a deep part; numbers join the fields."""
     inputs = {feature.name: feature.input() for feature in features}
     sparse = [f for f in features if not isinstance(f, DenseFeature)]
-    embedded = _embedded(sparse, inputs)
+    embedded = embedded_of(sparse, inputs)
     fields = [keras.layers.Reshape((1, -1))(embedded[f.name]) for f in sparse]
     numbers = [inputs[f.name] for f in features if isinstance(f, DenseFeature)]
     joined = keras.layers.Concatenate()(numbers)
@@ -110,5 +112,5 @@ def StockAutoInt(
     x = keras.layers.Concatenate(axis=1)(fields)
     for _ in range(num_layers):
         x = Interacting(num_heads, head_dim)(x)
-    out = keras.layers.Dense(1, "sigmoid")(keras.layers.Flatten()(x))
+    out = keras.layers.Dense(1, "sigmoid", dtype="float32")(keras.layers.Flatten()(x))
     return keras.Model(inputs, out, name="StockAutoInt")

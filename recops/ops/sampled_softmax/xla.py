@@ -200,9 +200,8 @@ def _batch_logits(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Logits [B, B] without equal ids off the diagonal, and the diagonal as a mask."""
     row = tf.range(tf.shape(items)[0])
-    diagonal = (
-        row[:, None] == row
-    )  # `tf.eye` would be a constant of that size, read again and again
+    # `tf.eye` would be a constant of that size, read again and again.
+    diagonal = row[:, None] == row
     logits = _logits(queries, items) / temperature + widened(corrections)[0]
     twins = (ids[:, None] == ids) & ~diagonal
     return tf.where(twins, logits.dtype.min, logits), diagonal
@@ -218,10 +217,13 @@ def _batch_forward(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The loss, and the logarithm of each row's sum of exponentials."""
     logits, diagonal = _batch_logits(queries, items, corrections, ids, temperature)
-    top = tf.reduce_max(logits, axis=1)
-    total = top + tf.math.log(tf.reduce_sum(tf.exp(logits - top[:, None]), axis=1))
-    own = tf.reduce_sum(tf.where(diagonal, logits, tf.zeros([], logits.dtype)), axis=1)
-    return tf.cast(total - own, queries.dtype), total
+    # XLA for a GPU makes one kernel of this as long as nothing else reads the maximum.
+    shifted = logits - tf.reduce_max(logits, axis=1, keepdims=True)
+    shares = shifted - tf.math.log(tf.reduce_sum(tf.exp(shifted), axis=1, keepdims=True))
+    none = tf.zeros([], logits.dtype)
+    loss = -tf.reduce_sum(tf.where(diagonal, shares, none), axis=1)
+    own = tf.gather(logits, tf.range(tf.shape(logits)[0]), axis=1, batch_dims=1)
+    return tf.cast(loss, queries.dtype), own + loss
 
 
 def _batch_backward(
@@ -236,13 +238,16 @@ def _batch_backward(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     logits, diagonal = _batch_logits(queries, items, corrections, ids, temperature)
     narrow = queries.dtype
-    wide, dloss = widened(queries, dloss)
+    wide, above = widened(queries, dloss[:, None])
     shares = tf.exp(logits - total[:, None])
     shares = tf.where(diagonal, shares - 1, shares)
-    scaled = dloss[:, None] / temperature
+    late = tf.ones_like(above)
+    if narrow == tf.float16:  # in which a gradient may be too small to be a factor before a sum
+        above, late = late, above
     # Written once, in the dtype that is multiplied, for all that read it.
-    (rounded,) = xla_ops.barrier(tf.cast(shares, narrow))
-    weighted = tf.cast(scaled * wide, narrow)
-    dqueries = tf.cast(scaled * products.matmul(rounded, items), narrow)
-    ditems = products.matmul(rounded, weighted, transpose_a=True, dtype=narrow)
-    return dqueries, ditems, tf.reduce_sum(dloss[:, None] * widened(rounded)[0], axis=0)
+    (rounded,) = xla_ops.barrier(tf.cast(above * shares, narrow))
+    weighted = tf.cast(late * wide, narrow)
+    dqueries = late * products.matmul(rounded, items) / temperature
+    ditems = products.matmul(rounded, weighted, transpose_a=True) / temperature
+    dcorrections = tf.reduce_sum(late * widened(rounded)[0], axis=0)
+    return tf.cast(dqueries, narrow), tf.cast(ditems, narrow), dcorrections
