@@ -31,9 +31,29 @@ def add(commands: Commands) -> None:
     train.add_argument("--patience", type=count, help="epochs without a better figure")
     train.add_argument("--seed", type=natural, help="of weights, shuffle and dropout (0)")
     train.add_argument("--out", type=path, metavar="DIR", help="default: runs/MODEL-DATA")
-    train.add_argument("--resume", action="store_true", help="go on with the run in DIR")
+    again = train.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the run in DIR")
+    again.add_argument(
+        "--resume-or-begin", action="store_true", help="go on with it, or begin where there is none"
+    )
+    train.add_argument(
+        "--checkpoint-steps", type=count, metavar="N", help="keep the state after each N steps too"
+    )
     train.add_argument(
         "--jit", help="on, off or auto: compile the step with XLA (auto: where a GPU is)"
+    )
+    train.add_argument(
+        "--strategy",
+        default="none",
+        help="none, mirrored (the devices of this process) or multi_worker (the processes that "
+        "TF_CONFIG names, each of which runs this command)",
+    )
+    train.add_argument(
+        "--wait",
+        type=positive,
+        default=600,
+        metavar="SECONDS",
+        help="for the other processes at first (%(default)s)",
     )
 
 
@@ -53,7 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
         precision=arguments.mixed_precision,
         jit=arguments.jit,
         out=_out(arguments),
-        resume=arguments.resume,
+        resume="auto" if arguments.resume_or_begin else arguments.resume,
+        checkpoint_steps=arguments.checkpoint_steps,
+        strategy=arguments.strategy,
+        wait=arguments.wait,
     )
     print(f"{arguments.model} on {arguments.data}\n{result}\nwritten to {result.out}")
     return OK

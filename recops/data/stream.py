@@ -154,18 +154,10 @@ def _dataset(
 ) -> Dataset:
     if interleave < 1:
         raise ValueError(f"stream: interleave must be 1 or more, got {interleave}")
-    if not 0 <= worker < workers:
-        raise ValueError(f"stream: worker must be 0 to {workers - 1}, got {worker}")
-    files = list(shards["train"])
-    if workers > len(files):
-        raise ValueError(
-            f"stream: {workers} workers need as many shards of train, there are {len(files)}; "
-            f"encode with fewer --shard-rows"
-        )
-    parts = {**shards, "train": files[worker::workers]}
     train, validation, test = (
-        Stream(parts[name], features, label, group, interleave) for name in SPLITS
+        Stream(shards[name], features, label, group, interleave) for name in SPLITS
     )
+    train = train.of_worker(worker, workers)
     return Dataset(train, validation, test, list(features))
 
 

@@ -112,6 +112,18 @@ class Stream(Split):
         for shard in self.shards:
             yield Stream([shard], self.features, self.label, self.group, self.interleave)
 
+    def of_worker(self, worker: int, workers: int) -> Stream:
+        """The rows of one of so many processes: every `workers`-th shard."""
+        if not 0 <= worker < workers:
+            raise ValueError(f"stream: worker must be 0 to {workers - 1}, got {worker}")
+        if workers > len(self.shards):
+            raise ValueError(
+                f"stream: {workers} workers need as many shards of train, there are "
+                f"{len(self.shards)}; encode with fewer --shard-rows"
+            )
+        shards = self.shards[worker::workers]
+        return Stream(shards, self.features, self.label, self.group, self.interleave)
+
     def check_feature(self, feature: Feature, split_name: str) -> None:
         """Nothing: the columns of shards are checked when these are opened."""
 

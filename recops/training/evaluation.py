@@ -13,6 +13,7 @@ from recops._core import checks
 from recops.data import Dataset, Split
 from recops.data.streaming import Stream
 from recops.training.streamed import Streamed
+from recops.training.team import predictions
 
 KS = (10, 50)
 
@@ -52,11 +53,11 @@ def scores(model: Any, part: Split) -> dict[str, float]:
         for some in part.by_shard():
             found.add(some.labels, _predicted(model, some), some.groups)
         return found.figures()
-    predictions = _predicted(model, part)
+    predicted = _predicted(model, part)
     return {
-        "auc": metrics.auc(part.labels, predictions),
-        "logloss": metrics.log_loss(part.labels, predictions),
-        "gauc": metrics.gauc(part.labels, predictions, part.groups),
+        "auc": metrics.auc(part.labels, predicted),
+        "logloss": metrics.log_loss(part.labels, predicted),
+        "gauc": metrics.gauc(part.labels, predicted, part.groups),
     }
 
 
@@ -113,7 +114,7 @@ def read_by(model: Any, data: _Data) -> _Data:
 
 
 def _predicted(model: Any, part: Split) -> np.ndarray:
-    return _finite(model.predict(read_by(model, part).batches(_PREDICT_BATCH), verbose=0))
+    return _finite(predictions(model, read_by(model, part).batches(_PREDICT_BATCH)))
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

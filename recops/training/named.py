@@ -19,8 +19,10 @@ from recops.features import DenseFeature
 from recops.models import CATALOGUE, ESTIMATORS
 from recops.training import gbdt_lr, optimizers
 from recops.training.loop import Result, train
+from recops.training.runs import begun as is_begun
 from recops.training.runs import check_vacant, recorded
 from recops.training.settings import TRAINING
+from recops.training.strategies import STRATEGIES, team_of
 
 DATA: dict[str, Callable[[str], Dataset]] = {"movielens-100k": movielens_100k}
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -41,7 +43,10 @@ def train_named(
     precision: str | None = None,
     jit: str | None = None,
     out: str | os.PathLike[str] | None = None,
-    resume: bool = False,
+    resume: bool | str = False,
+    checkpoint_steps: int | None = None,
+    strategy: str = STRATEGIES[0],
+    wait: float = 600.0,
     verbose: int | str = "auto",
 ) -> Result:
     """Train a model of the catalogue on a data set that `dataset` knows, both by name.
@@ -58,7 +63,12 @@ def train_named(
         learning rate is, for the deep one.
       backend: of all layers while training; the saved model names none.
       precision: "float32", "mixed_bfloat16" or "mixed_float16".
-      jit: "on" compiles the step with XLA; "auto" does where a GPU will run it.
+      jit: "on" compiles the step with XLA; "auto" does where a GPU will run it. Under a strategy
+        it is "off", and XLA inside the layers stays.
+      checkpoint_steps: as in `train`.
+      strategy: "none"; "mirrored", all devices of this process; or "multi_worker", all processes
+        that `TF_CONFIG` names, each of which calls this alike.
+      wait: seconds to wait for the other processes at first.
 
     Returns: Result.
 
@@ -70,7 +80,7 @@ def train_named(
     if name in ESTIMATORS:
         gbdt_lr.check_options(
             name,
-            resume,
+            bool(resume),
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -85,11 +95,18 @@ def train_named(
         )
     entry = CATALOGUE[name]
     settings = TRAINING[name]
+    # Before anything else: TensorFlow finds the other processes when it starts, or not at all.
+    team = team_of(strategy, wait)
+    if team.strategy and jit == "on":
+        raise ValueError(f"train: the strategy {strategy} has no jit 'on'; leave it out")
     begun: dict[str, Any] = {}
-    if out is not None and resume:
-        begun = recorded(Path(out).expanduser())["options"]
-    elif out is not None:
-        check_vacant(Path(out).expanduser())
+    if out is not None and team.chief:
+        folder = Path(out).expanduser()
+        resume = is_begun(folder) if resume == "auto" else resume
+        begun = recorded(folder)["options"] if resume else {}
+        if not resume:
+            check_vacant(folder)
+    begun = team.told(begun)
     named = optimizers.checked(optimizer or begun.get("optimizer", settings.optimizer), settings)
     asked = {
         "epochs": (epochs, 30),
@@ -99,9 +116,10 @@ def train_named(
         "l2_embedding_rows": (None, settings.options.get("l2_embedding_rows", "all")),
         "patience": (patience, settings.patience),
         "seed": (seed, 0),
+        "checkpoint_steps": (checkpoint_steps, None),
         "backend": (backend, dispatch.current()),
         "precision": (precision, PRECISIONS[0]),
-        "jit": (jit, JIT[0]),
+        "jit": (jit, "off" if team.strategy else JIT[0]),
     }
     chosen: dict[str, Any] = {
         what: begun.get(what, default) if value is None else value
@@ -112,16 +130,17 @@ def train_named(
     _check_backend(chosen["backend"])
     splits = read(entry.task)
     with dispatch.backend(chosen["backend"]):
-        model = build(
-            name,
-            splits,
-            seed=chosen["seed"],
-            learning_rate=chosen["learning_rate"],
-            optimizer=chosen["optimizer"],
-            l2_embedding_rows=chosen["l2_embedding_rows"],
-            precision=chosen["precision"],
-            jit=chosen["jit"],
-        )
+        with team.strategy.scope() if team.strategy else contextlib.nullcontext():
+            model = build(
+                name,
+                splits,
+                seed=chosen["seed"],
+                learning_rate=chosen["learning_rate"],
+                optimizer=chosen["optimizer"],
+                l2_embedding_rows=chosen["l2_embedding_rows"],
+                precision=chosen["precision"],
+                jit=chosen["jit"],
+            )
         return train(
             model,
             splits,
@@ -131,6 +150,7 @@ def train_named(
             seed=chosen["seed"],
             out=out,
             resume=resume,
+            checkpoint_steps=chosen["checkpoint_steps"],
             options={"model": name, "data": data, **own},
             verbose=verbose,
         )

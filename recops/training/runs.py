@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from recops._core.info import info
 from recops._core.whole import writing
 
 _HISTORY, _MODEL, _STATE = "history.json", "model.keras", "state"
+_LOCK = "lock"
 
 
 def standing(figures: Sequence[float]) -> tuple[int, int]:
@@ -41,6 +44,8 @@ class Run:
         self.options: dict[str, Any] = content["options"]
         self.epochs: list[dict[str, Any]] = content["epochs"]
         self.test: dict[str, float] = content["test"]
+        # Of an epoch that is not finished: epoch, step, the mean loss so far, and the workers.
+        self.halfway: dict[str, Any] | None = content.get("halfway")
 
     @property
     def figures(self) -> list[float]:
@@ -52,19 +57,31 @@ class Run:
         with writing(self._state(record["epoch"])) as state:
             model.save(state)
         self.epochs.append(record)
-        self.test = {}
+        self.test, self.halfway = {}, None
         self.write()
-        kept = {self._state(len(self.epochs)), self._state(standing(self.figures)[0] + 1)}
+        self._leave(self._state(len(self.epochs)), self._state(standing(self.figures)[0] + 1))
+
+    def commit_step(self, model: Any, place: dict[str, Any]) -> None:
+        """Keep the state after a step of an epoch, both in `place`, until a later one is kept."""
+        epoch, step = place["epoch"], place["step"]
+        with writing(self._state(epoch, step)) as state:
+            model.save(state)
+        self.halfway = place
+        self.write()
+        best = [self._state(standing(self.figures)[0] + 1), self._state(epoch - 1)]
+        self._leave(self._state(epoch, step), *best)
+
+    def _leave(self, *kept: Path) -> None:
         for path in (self.folder / _STATE).glob("epoch-*.keras"):
             if path not in kept:
                 path.unlink()
 
-    def restore(self, model: Any, epoch: int) -> None:
-        """Give a model, built and compiled alike, the state after an epoch."""
+    def restore(self, model: Any, epoch: int, step: int = 0) -> None:
+        """Give a model, built and compiled alike, the state after an epoch, or in one."""
         # Before it is built it has no variables to load into; built twice, it would have too many.
         if not getattr(model.optimizer, "built", False):
             model.optimizer.build(model.trainable_variables)
-        model.load_weights(self._state(epoch))
+        model.load_weights(self._state(epoch, step))
 
     def finish(self, best: int, test: dict[str, float]) -> None:
         with writing(self.folder / _MODEL) as file:
@@ -80,11 +97,33 @@ class Run:
             "best_epoch": standing(self.figures)[0] + 1 if self.epochs else None,
             "test": self.test,
         }
+        if self.halfway:
+            content["halfway"] = self.halfway
         with writing(self.folder / _HISTORY) as file:
             file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
-    def _state(self, epoch: int) -> Path:
-        return self.folder / _STATE / f"epoch-{epoch:04d}.keras"
+    def _state(self, epoch: int, step: int = 0) -> Path:
+        place = f"{epoch:04d}-{step:08d}" if step else f"{epoch:04d}"
+        return self.folder / _STATE / f"epoch-{place}.keras"
+
+
+class Followed(Run):
+    """The run of a process that is not the chief: its history, and nothing on disk."""
+
+    def commit(self, model: Any, record: dict[str, Any]) -> None:
+        """The record alone."""
+        self.epochs.append(record)
+        self.halfway = None
+
+    def commit_step(self, model: Any, place: dict[str, Any]) -> None:
+        """Nothing here."""
+
+    def restore(self, model: Any, epoch: int, step: int = 0) -> None:
+        """Nothing here: the chief shares its own."""
+
+    def finish(self, best: int, test: dict[str, float]) -> None:
+        """The figures alone."""
+        self.test = test
 
 
 @contextlib.contextmanager
@@ -103,23 +142,61 @@ def opened(
         run = Run(folder, {"options": asked, "epochs": [], "test": {}}, criterion)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        try:
-            (folder / _STATE).mkdir(parents=True, exist_ok=True)
-            # Writing the history now finds out whether the folder can be written, before training.
-            run.write()
-        except OSError as error:
-            raise OSError(
-                f"train: the folder {folder} cannot be written ({error.strerror}); choose another"
-            ) from error
-        yield run
+        with _held(folder):
+            try:
+                if resume:
+                    # Another process may have gone on with it just before.
+                    run = Run(folder, recorded(folder), criterion)
+                # Writing the history now finds out whether the folder can be written, before
+                # training.
+                run.write()
+            except OSError as error:
+                raise _unwritable(folder, error) from error
+            try:
+                yield run
+            except Exception:
+                if not run.epochs and not run.halfway and not resume:
+                    shutil.rmtree(folder / _STATE, ignore_errors=True)
+                    (folder / _HISTORY).unlink(missing_ok=True)
+                raise
     except Exception:
-        if not run.epochs and not resume:
-            shutil.rmtree(folder / _STATE, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                (folder / _HISTORY).unlink(missing_ok=True)
-                for path in made:
-                    path.rmdir()
+        # A folder that was made for nothing; one that holds something stays.
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """One process at a time writes a run; the system lets go of what a killed one held."""
+    lock = FileLock(folder / _LOCK, timeout=0)
+    try:
+        (folder / _STATE).mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"train: another process trains into {folder}; wait for it, or choose another folder"
+        ) from None
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        yield
+    finally:
+        # Nobody waits for it, so that its name may go first.
+        (folder / _LOCK).unlink(missing_ok=True)
+        lock.release()
+
+
+def _unwritable(folder: Path, error: OSError) -> OSError:
+    return OSError(
+        f"train: the folder {folder} cannot be written ({error.strerror}); choose another"
+    )
+
+
+def begun(folder: Path) -> bool:
+    """Whether a folder holds a run to go on with."""
+    return (folder / _HISTORY).exists()
 
 
 def check_vacant(folder: Path) -> None:
@@ -138,6 +215,7 @@ def recorded(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = {name: content[name] for name in ("options", "epochs", "test")}
+        found["halfway"] = content.get("halfway")
         if "learning_rate" in found["options"]:
             # The first runs by name do not say what there was no choice of.
             found["options"] = {"optimizer": "adam", "l2_embedding_rows": "all", **found["options"]}
