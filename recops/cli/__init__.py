@@ -18,7 +18,7 @@ _COMMANDS = (train, models, encode, explain, query, accelerate, export, bench, i
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line; the exit code: 0, 1 (a bench row is wrong), 2 (user error), 130."""
+    """Run one command line; the exit code: 0, 1 (a bench row is wrong), 2 (user error), 75, 130."""
     arguments = _parser().parse_args(argv)
     try:
         _find_devices_quietly()
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not isinstance(error, user_errors()):
             raise
-        return complain(said(error), USER_ERROR)
+        return complain(said(error), getattr(error, "exit_code", USER_ERROR))
 
 
 def _parser() -> argparse.ArgumentParser:

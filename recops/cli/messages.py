@@ -32,8 +32,17 @@ def user_errors() -> tuple[type[Exception], ...]:
 
     from recops._core.library import BuildError
     from recops.data import DataError
+    from recops.training.team import LostWorkerError
 
     # NotImplementedError: BackendError. InvalidArgumentError: an id beyond its table.
     # ImportError: an optional package that is not there.
-    known = (ValueError, NotImplementedError, OSError, ImportError, DataError, BuildError)
+    known = (
+        ValueError,
+        NotImplementedError,
+        OSError,
+        ImportError,
+        DataError,
+        BuildError,
+        LostWorkerError,
+    )
     return (*known, tf.errors.InvalidArgumentError)

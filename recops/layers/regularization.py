@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import tensorflow as tf
@@ -42,7 +42,9 @@ class RowPenalty(OpLayer):
     Raises: ValueError for another regularizer, which may be no sum over rows.
 
     Cost: that of the rows used: a grouping of the ids and two passes over the values. State: one
-    number a row.
+    number a row. A row that several processes of a strategy use is one row, for which they tell
+    each other their ids. Of several replicas in one process each penalises the rows of its own
+    part, and the loss has the mean.
     """
 
     def __init__(self, regularizer: Any, rows: int, *, backend: str | None, **kwargs: Any) -> None:
@@ -65,24 +67,23 @@ class RowPenalty(OpLayer):
 
     def of(self, used: Sequence[UsedRows], training: Any) -> tf.Tensor:
         """The penalty of the rows used; in training they are counted first."""
-        first = first_places([rows for rows, _, _ in used], self.backend or "auto")
+        places = first_places([rows for rows, _, _ in used], self.backend or "auto")
         uses, steps = compat.variable(self.uses), compat.variable(self.steps)
         # Under Keras 2 it may be a tensor.
         if training is not None and training is not False:
             one = tf.cast(training, tf.float32)
             steps.assign_add(one)
-            for here, (rows, _, _) in zip(first, used):
-                counts = tf.reshape(one * tf.cast(here, tf.float32), [-1])
-                uses.scatter_add(tf.IndexedSlices(counts, tf.reshape(rows, [-1])))
+            counts = one * tf.cast(places.first, tf.float32)
+            uses.scatter_add(tf.IndexedSlices(counts, places.rows))
         terms = []
-        for here, (rows, kept, values) in zip(first, used):
+        for here, (rows, kept, values) in zip(places.here, used):
             values = only(here & kept, values)
             rarity = tf.maximum(steps, 1) / tf.maximum(tf.gather(uses, rows), 1)
             each = self.l2 * tf.square(values)
             if self.l1:
                 each += self.l1 * tf.abs(values)
             terms.append(tf.reduce_sum(tf.cast(rarity, values.dtype)[..., None] * each))
-        return tf.add_n(terms)
+        return places.replicas * tf.add_n(terms)
 
 
 def penalizes(penalty: RowPenalty | None) -> TypeGuard[RowPenalty]:
@@ -90,14 +91,44 @@ def penalizes(penalty: RowPenalty | None) -> TypeGuard[RowPenalty]:
     return penalty is not None and not dispatch.is_serving()
 
 
-def first_places(parts: Sequence[tf.Tensor], backend: str) -> list[tf.Tensor]:
-    """Where a row comes first in all parts together, in their shapes."""
+class Places(NamedTuple):
+    """Where rows come first.
+
+    `here` is of the rows that were asked for, in their shapes; `rows` and `first` are those of all
+    processes, [n]. Keras takes the mean of what the replicas lose, so that what one of them loses
+    for all counts `replicas` times.
+    """
+
+    here: list[tf.Tensor]
+    rows: tf.Tensor
+    first: tf.Tensor
+    replicas: int
+
+
+def first_places(parts: Sequence[tf.Tensor], backend: str) -> Places:
+    """Where a row comes first in all parts of all processes together."""
     flat = [tf.cast(tf.reshape(rows, [-1]), tf.int64) for rows in parts]
     joined = flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
+    context = tf.distribute.get_replica_context()
+    # Several replicas of one process are threads that share what Keras knows of losses: while one
+    # waited for the others' ids it would be given theirs. Each then penalises the rows of its part.
+    replicas = context.num_replicas_in_sync if context else 1
+    if replicas > 1 and len(context.strategy.extended.worker_devices) > 1:
+        replicas = 1
+    rows, own = joined, None
+    if replicas > 1:
+        # Each id with its replica, since these need not have as many.
+        place = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        pairs = tf.stack([joined, tf.fill(tf.shape(joined), place)], axis=1)
+        pairs = tf.ensure_shape(context.all_gather(pairs, axis=0), [None, 2])
+        rows, replica = tf.unstack(pairs, axis=1)
+        own = replica == place
     # A row's sum stands in its first place, and zero in the others.
-    counted = ops.row_sums(joined, tf.ones([tf.shape(joined)[0], 1]), backend=backend)
-    first = tf.split(counted[:, 0] > 0, [tf.shape(rows)[0] for rows in flat])
-    return [tf.reshape(here, tf.shape(rows)) for here, rows in zip(first, parts)]
+    first = ops.row_sums(rows, tf.ones([tf.shape(rows)[0], 1]), backend=backend)[:, 0] > 0
+    mine = first if own is None else tf.boolean_mask(first, own)
+    split = tf.split(mine, [tf.shape(rows)[0] for rows in flat])
+    here = [tf.reshape(each, tf.shape(rows)) for each, rows in zip(split, parts)]
+    return Places(here, rows, first, replicas)
 
 
 def only(kept: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -220,9 +251,10 @@ class BatchAwareL2(OpLayer):
 
     def _penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
         counts = tf.maximum(tf.gather(compat.variable(self._weight), ids), 1)
-        (first,) = first_places([ids], self.backend or "auto")
-        squares = tf.square(only(first & (ids != 0), embeddings))
-        return self.l2 / 2 * tf.reduce_sum(squares / tf.cast(counts, squares.dtype)[..., None])
+        places = first_places([ids], self.backend or "auto")
+        squares = tf.square(only(places.here[0] & (ids != 0), embeddings))
+        total = tf.reduce_sum(squares / tf.cast(counts, squares.dtype)[..., None])
+        return places.replicas * self.l2 / 2 * total
 
     def compute_output_shape(self, ids_shape: Any, embeddings_shape: Any = None) -> Any:
         return tuple(embeddings_shape)

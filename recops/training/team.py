@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,9 @@ _STRATEGIES = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirrored
 
 class LostWorkerError(RuntimeError):
     """Another process of the training is gone; all must be started again."""
+
+    # That of a failure which may pass, by which who watches over a command starts it again.
+    exit_code = getattr(os, "EX_TEMPFAIL", 75)
 
 
 @dataclass(frozen=True)
