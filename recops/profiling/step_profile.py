@@ -194,7 +194,7 @@ class _Measured:
                 said = str(error).strip().splitlines() or [type(error).__name__]
                 notes.append(f"{unit.name} does not run alone and is in the rest: {said[0][:120]}")
         found = stopwatch.interleave(timed, seconds=12.0, max_rounds=max(steps, 1), warmup=1)
-        self.ms = {name: timing.p20_ms for name, timing in found.items()}
+        self.ms: dict[Any, float] = {name: timing.p20_ms for name, timing in found.items()}
         self.rates = stopwatch.rates()
 
     def _reading(self, more: Callable[[], Any]) -> parts.Run:
