@@ -52,40 +52,41 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _model_and_batches(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
     """The model, what it steps on, and a sentence on where that is from."""
+    from recops._core import compat
+    from recops.accelerate import probe
     from recops.models import CATALOGUE, ESTIMATORS
     from recops.training import TRAINING, build, dataset
+    from recops.training.evaluation import read_by
 
-    name, rows = arguments.model, arguments.batch_size
-    if name in CATALOGUE:
-        spec = arguments.data or "movielens-100k"
-        data = dataset(spec, CATALOGUE[name].task)
-        rows = rows or TRAINING[name].batch_size
-        batches = data.train.batches(rows, shuffle=True, drop_remainder=len(data.train) >= rows)
-        return build(name, data), batches, f"batches of {spec}"
+    name, rows, spec = arguments.model, arguments.batch_size, arguments.data
     if name in ESTIMATORS:
         raise ValueError(f"profile: {name} is no Keras model and has no train step")
-    if not name.endswith(".keras") and not Path(name).exists():
+    if name in CATALOGUE:
+        spec = spec or "movielens-100k"
+        data = dataset(spec, CATALOGUE[name].task)
+        model, rows = build(name, data), rows or TRAINING[name].batch_size
+    elif not name.endswith(".keras") and not Path(name).exists():
         known = ", ".join(CATALOGUE)
         raise ValueError(f"profile: expected a .keras file or one of {known}, got {name!r}")
-    from recops.cli.saved_models import load
+    else:
+        from recops.cli.saved_models import load
 
-    model = load(Path(name).expanduser(), "profile", compiled=True)
-    if arguments.data is None:
-        from recops.accelerate import probe
-
-        drawn = probe.drawn(model, rows or probe.ROWS)
-        return model, drawn, "a batch drawn from what the inputs say of themselves"
-    task = CATALOGUE[model.name].task if model.name in CATALOGUE else "sequence"
-    data = dataset(arguments.data, task)
-    batches = data.train.batches(rows or _rows(), shuffle=True)
-    return model, batches, f"batches of {arguments.data}"
-
-
-def _rows() -> int:
-    """Rows of a batch where none are asked for."""
-    from recops.accelerate.probe import ROWS
-
-    return ROWS
+        model, rows = load(Path(name).expanduser(), "profile", compiled=True), rows or probe.ROWS
+        if spec is None and compat.graph_of(model) is None:
+            raise ValueError(
+                f"profile: {name} does not say what its inputs are; name --data, or call "
+                f"recops.profiling.profile(model, batch) in Python"
+            )
+        if spec is None:
+            drawn = probe.drawn(model, rows)
+            return model, drawn, "a batch drawn from what the inputs say of themselves"
+        data = dataset(spec, CATALOGUE[model.name].task if model.name in CATALOGUE else "sequence")
+        # Raises a sentence where the data lacks an input.
+        probe.checked(model, {key: value[:1] for key, value in data.train.inputs.items()})
+    part = read_by(model, data).train
+    # The first batch of an epoch that is shorter is the only one.
+    batches = part.batches(rows, shuffle=True, drop_remainder=len(part) >= rows)
+    return model, batches, f"batches of {spec}"
 
 
 def _check_writable(option: str, target: Path | None) -> None:
