@@ -70,7 +70,8 @@ class Profile:
       layers: the largest first.
       advice: what recops would change.
       table_rows, rows_used: of all tables, and those that have a gradient; None where all have.
-      one_row_ms: the step on one row, without the optimizer.
+      starting_ms: what grows with neither rows nor bytes: the step on one row without the optimizer,
+        and what that takes, tables apart, over moving its bytes.
       starting: whether that is most of the whole step.
       notes: what was assumed.
     """
@@ -85,7 +86,7 @@ class Profile:
     advice: tuple[Advice, ...]
     table_rows: int
     rows_used: int | None
-    one_row_ms: float | None
+    starting_ms: float
     starting: bool
     notes: tuple[str, ...]
     batch_size: int
@@ -112,8 +113,10 @@ class Profile:
         if self.bound == "input":
             said = f"{share['input']:.0%} of a step is waiting for its batch"
         elif self.bound == "dispatch":
-            one = "" if self.one_row_ms is None else f": on one row it takes {self.one_row_ms:.2f}"
-            said = f"a step is bound by dispatch{one} of {self.step_ms:.2f} ms"
+            said = (
+                f"a step is bound by dispatch: starting its ops takes {self.starting_ms:.2f} of "
+                f"{self.step_ms:.2f} ms, whatever the rows"
+            )
         elif self.bound == "tables":
             said = self._tables()
         else:
@@ -160,7 +163,7 @@ class Profile:
             ],
             "table_rows": self.table_rows,
             "rows_used": self.rows_used,
-            "one_row_ms": self.one_row_ms,
+            "starting_ms": self.starting_ms,
             "notes": list(self.notes),
             "batch_size": self.batch_size,
             "jit": self.jit,

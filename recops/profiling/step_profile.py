@@ -222,6 +222,9 @@ class _Measured:
         if not self.gradients.tables:
             tables_moved = 0.0
         dispatch = min(ms[_EMPTY], still)
+        # Three arrays read and written, of Adam's; what takes longer is starting its ops.
+        least = self.rates.floor_ms(0, 24.0 * self._other_weights())
+        starting = ms.get(_ONE_ROW, dispatch) + max(step - still - tables_moved - least, 0.0)
         layers = self._layers(still - dispatch)
         of = {kind: sum(x.share_ms for x in layers if x.kind == kind) for kind in ("table", "op")}
         products = sum(x.share_ms for x in layers if x.kind == "products")
@@ -246,13 +249,18 @@ class _Measured:
             advice=tuple(advice),
             table_rows=self.gradients.rows,
             rows_used=self.gradients.used,
-            one_row_ms=ms.get(_ONE_ROW),
-            starting=ms.get(_ONE_ROW, dispatch) / total >= _STARTING,
+            starting_ms=starting,
+            starting=starting / total >= _STARTING,
             notes=notes,
             batch_size=int(tf.nest.flatten(self.stepper.data[0])[0].shape[0]),
             jit=self.stepper.jit,
             threads=stopwatch.threads(),
         )
+
+    def _other_weights(self) -> int:
+        tables = {id(table) for table in self.gradients.tables}
+        weights = self.stepper.model.trainable_variables
+        return sum(tf.TensorShape(w.shape).num_elements() for w in weights if id(w) not in tables)
 
     def _layers(self, available: float) -> list[Layer]:
         """The layers, scaled down to what they can take in the step."""
