@@ -70,8 +70,8 @@ class Profile:
       layers: the largest first.
       advice: what recops would change.
       table_rows, rows_used: of all tables, and those that have a gradient; None where all have.
-      starting_ms: what grows with neither rows nor bytes: the step on one row without the optimizer,
-        and what that takes, tables apart, over moving its bytes.
+      starting_ms: what grows with neither rows nor bytes: the step on one row without the
+        optimizer, and what that takes, tables apart, over moving its bytes.
       starting: whether that is most of the whole step.
       notes: what was assumed.
     """
