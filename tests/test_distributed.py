@@ -171,7 +171,7 @@ def test_a_port_in_use_and_a_worker_that_never_comes(monkeypatch):
     with socket.socket() as other:
         other.bind(("127.0.0.1", int(found.own.rpartition(":")[2])))
         other.listen()
-        with pytest.raises(ValueError, match="port .* cannot be opened .Address already in use"):
+        with pytest.raises(ValueError, match=r"port .* cannot be opened .Address already in use"):
             found.wait(0.3)
 
 
@@ -220,7 +220,7 @@ def test_a_folder_has_one_writer(tmp_path):
 
     with (
         opened(tmp_path / "run", {}, False),
-        pytest.raises(ValueError, match="another process trains into .*run; wait for it"),
+        pytest.raises(ValueError, match=r"another process trains into .*run; wait for it"),
         opened(tmp_path / "run", {}, True),
     ):
         pass

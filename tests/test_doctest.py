@@ -164,8 +164,11 @@ def test_what_is_of_a_paper_says_so(package: types.ModuleType, name: str, value:
         assert re.search(r"\b(19|20)\d\d\b", _sections(value).get("Source", ""))
 
 
+DOCUMENTS = ("README.md", "docs/embeddings.md", "docs/profiling.md", "docs/serving.md")
+
+
 @pytest.mark.needs("keras3", "`import keras` in the documents is Keras 3")
-@pytest.mark.parametrize("name", ["README.md", "docs/embeddings.md", "docs/serving.md"])
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_examples_in_documents(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.S)

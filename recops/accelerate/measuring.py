@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from recops._core import compat
 from recops.accelerate.copying import Copy
-from recops.profiling import interleave
+from recops.profiling.stopwatch import interleave
 
 # What a shared machine makes of two equal programs.
 NOISE = 1.03

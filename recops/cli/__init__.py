@@ -6,15 +6,28 @@ import argparse
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 
-from recops.cli import accelerate, bench, build, encode, explain, export, info, models, query, train
+from recops.cli import (
+    accelerate,
+    bench,
+    build,
+    encode,
+    explain,
+    export,
+    info,
+    models,
+    profile,
+    query,
+    train,
+)
 from recops.cli.messages import INTERRUPTED, OK, USER_ERROR, complain, said, user_errors
-from recops.cli.parser import Parser
+from recops.cli.parser import DEBUG, Parser
 from recops.version import __version__
 
 # In the order of the help.
-_COMMANDS = (train, models, encode, explain, query, accelerate, export, bench, info, build)
+_COMMANDS = (train, models, encode, explain, query, profile, accelerate, export, bench, info, build)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,12 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not isinstance(error, user_errors()):
             raise
+        if arguments.debug:
+            traceback.print_exc()
         return complain(said(error), getattr(error, "exit_code", USER_ERROR))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="recops", description="Recommender models on fast, exact ops.")
     parser.add_argument("--version", action="version", version=f"recops {__version__}")
+    parser.add_argument("--debug", action="store_true", help=DEBUG)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for each in _COMMANDS:
         each.add(commands)

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from recops.cli.messages import USER_ERROR, complain
 
+DEBUG = "show the traceback of an error"
 # What `add_subparsers` returns, whose class is private.
 Commands = Any
 
@@ -26,6 +27,8 @@ def command(
 ) -> argparse.ArgumentParser:
     """A new command, which `run` runs."""
     made = commands.add_parser(name, help=text, description=text)
+    # Without a default: it would take back what stands before the command.
+    made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG)
     made.set_defaults(run=run, interrupted=lambda _: "stopped; nothing was written")
     return made
 

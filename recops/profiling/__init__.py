@@ -1,5 +1,7 @@
-"""Measuring: the stopwatch, and with it the bench of the ops."""
+"""Measuring: the stopwatch, the bench of the ops, and where a train step goes."""
 
+from recops.profiling.profile_report import Advice, Layer, Profile
+from recops.profiling.step_profile import profile, trace
 from recops.profiling.stopwatch import (
     MIN_ROUNDS,
     Rates,
@@ -13,11 +15,16 @@ from recops.profiling.stopwatch import (
 
 __all__ = [
     "MIN_ROUNDS",
+    "Advice",
+    "Layer",
+    "Profile",
     "Rates",
     "Timing",
     "interleave",
     "once",
     "peak_mib",
+    "profile",
     "rates",
     "threads",
+    "trace",
 ]
