@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def said(command, **environment):
         text=True,
         check=False,
         timeout=120,
-        env={"PATH": "", **environment},
+        env={**os.environ, **environment},
     )
     return done.returncode, done.stderr
 
@@ -70,8 +71,8 @@ def test_a_worker_that_is_killed_costs_the_steps_since_the_last_checkpoint(encod
     command = [*RECOPS, *train.split()]
 
     def kept():
-        with_halfway = (out / "history.json").read_text() if out.exists() else "{}"
-        return json.loads(with_halfway or "{}")
+        history = out / "history.json"
+        return json.loads(history.read_text()) if history.exists() else {}
 
     with tasks(tmp_path / "logs") as running:
         running.start(configs(chief=1, worker=2), command)
@@ -230,7 +231,9 @@ def test_a_folder_has_one_writer(tmp_path):
 
 def test_the_command_says_one_sentence():
     code, err = said("train FM --strategy many")
-    assert (code, err.count("\n")) == (2, 1), err
+    assert code == 2
+    assert err.splitlines()[-1].startswith("recops: train: strategy must be one of none, mirrored")
     code, err = said("train FM --strategy multi_worker --wait 1", TF_CONFIG="{")
-    assert (code, err.count("\n")) == (2, 1), err
-    assert "TF_CONFIG cannot be read" in err
+    assert code == 2
+    assert err.splitlines()[-1].startswith("recops: TF_CONFIG cannot be read")
+    assert "Traceback" not in err
