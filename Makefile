@@ -151,7 +151,7 @@ $(VENV)/.installed: pyproject.toml setup.py
 $(LEGACY_VENV)/.installed: pyproject.toml setup.py
 	$(LEGACY_PYTHON) -m venv $(LEGACY_VENV)
 	$(LEGACY_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(LEGACY_VENV)/bin/python -m pip install --quiet --editable ".[test,addons]"
+	$(LEGACY_VENV)/bin/python -m pip install --quiet --editable ".[test,bench,addons]"
 	touch $@
 
 # No TensorFlow in it, and in the other no JAX: each brings an XLA of its own.

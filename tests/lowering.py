@@ -30,7 +30,7 @@ def skip_where_nothing_lowers() -> None:
     """Skip where this TensorFlow makes no programs for a GPU."""
     try:
         lower(lambda x: x + 1, [tf.constant(1.0)])
-    except (ValueError, RuntimeError, tf.errors.OpError) as e:
+    except (TypeError, ValueError, RuntimeError, tf.errors.OpError) as e:
         pytest.skip(f"this TensorFlow cannot lower for a GPU (one built with CUDA can): {e}")
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,17 +16,9 @@ from recops._core import compat, native
 from recops._core.compat import keras
 
 
-@functools.cache
 def refusal_in(mode: str) -> str | None:
     """What the native kernels say where the TensorFlow here cannot call them in a mode."""
-    said: list[str | None] = []
-
-    def ask() -> tf.Tensor:
-        said.append(native.why_not())
-        return tf.zeros([])
-
-    (tf.function(ask, jit_compile=True) if mode == "jit" else ask)()
-    return said[0]
+    return native.why_not(jit=mode == "jit")
 
 
 def _backend_in_mode(parameters: Mapping[str, Any]) -> str | None:

@@ -28,16 +28,17 @@ class _Loaded:
         self.ops = tf.load_op_library(str(built.path))
 
 
-def why_not() -> str | None:
+def why_not(jit: bool | None = None) -> str | None:
     """None when the library can be called here, else the reason and its remedy.
 
     The first question builds the library where it is missing and a compiler is there. Inside a
-    jitted function the answer may differ: there XLA must know the ops as well.
+    jitted function the answer may differ: there XLA must know the ops as well. `jit` asks for one
+    or the other from anywhere.
     """
     loaded = _load()
     if isinstance(loaded, str):
         return loaded
-    if not loaded.built.xla and compat.tracing_for_xla():
+    if not loaded.built.xla and (compat.tracing_for_xla() if jit is None else jit):
         return (
             "the native library has no XLA calls for this TensorFlow; use backend 'xla' or "
             "'auto' inside jit_compile=True"

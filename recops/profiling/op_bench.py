@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from recops import ops
-from recops._core import compat, dispatch
+from recops._core import compat, dispatch, native
 from recops._core.cases import Case, differentiated, select
 from recops.profiling import stopwatch
 from recops.profiling.judge import judge
@@ -76,13 +76,15 @@ def providers(case: Case) -> dict[tuple[str, str], Callable[..., Any]]:
     """(provider, "graph" or "jit") -> the function to time, for every backend that is there.
 
     `reference` is a formula, not a fast path: it is run in a graph alone, since its loops over
-    pairs take XLA minutes. So are the stock forms that XLA cannot compile.
+    pairs take XLA minutes. So is what XLA cannot compile: some stock forms, and the kernels under
+    TensorFlow 2.15.
     """
     found: dict[tuple[str, str], Callable[..., Any]] = {}
     for backend in dispatch.CONCRETE:
         if takes(case, backend):
             op = functools.partial(getattr(ops, case.op), **case.options, backend=backend)
-            for compiled in ("graph",) if backend == "reference" else ("graph", "jit"):
+            slow = backend == "reference" or (backend == "cpp" and native.why_not(jit=True))
+            for compiled in ("graph",) if slow else ("graph", "jit"):
                 found[backend, compiled] = op
     stock = dispatch.rooms()[case.op].file("stock")
     only = getattr(stock, "ONLY_FOR", {})

@@ -36,7 +36,7 @@ def called(name, layer):
 @each_layer
 def test_each_argument_of_keras_is_taken_at_its_default_or_refused_by_name(name):
     theirs, ours = (named(getattr(place, name).__init__) for place in (keras.layers, layers))
-    assert len(theirs) >= 15
+    assert len(theirs) >= 14  # Of Keras 2; a newer one has more.
     given = {k: v for k, v in theirs.items() if v is not inspect.Parameter.empty}
     called(name, getattr(layers, name)(*ARGUMENTS[name], **given))
     for argument in theirs.keys() - ours.keys():

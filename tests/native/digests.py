@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from recops._core import native
 from recops._core.cases import Case
 from recops.profiling import op_bench
 from tests import testing
@@ -34,6 +35,8 @@ def main(threads: int) -> None:
         if not op_bench.takes(case, "cpp"):
             continue
         for dtype, mode in (("float32", "graph"), ("float32", "jit"), ("bfloat16", "graph")):
+            if native.why_not(jit=mode == "jit"):
+                continue
             fn, arrays = testing.public(case, "cpp"), case.arrays(dtype)
             values, gradients = testing.run(fn, arrays, mode, constant=case.constant)
             digest = hashlib.sha256()
