@@ -28,7 +28,7 @@ class Dice(OpLayer):
       alpha_initializer: of alpha, one a channel; alpha = 1 is the identity.
       backend: taken as in every layer; one gate has one implementation.
 
-    Defaults: epsilon=1e-09, momentum=0.9, alpha_initializer="zeros".
+    Defaults: epsilon=1e-09, momentum=0.99, alpha_initializer="zeros".
 
     Call: inputs [..., C], float; training; mask [...] bool, True = keep: the statistics skip what
     is masked, and there the output is 0. Returns the shape of the inputs in the compute dtype.
@@ -46,7 +46,7 @@ class Dice(OpLayer):
     def __init__(
         self,
         epsilon: float = 1e-9,
-        momentum: float = 0.9,
+        momentum: float = 0.99,
         alpha_initializer: Any = "zeros",
         *,
         backend: str | None = None,
