@@ -36,11 +36,12 @@ from recops.training.evaluation import judgement, read_by
 from recops.version import __version__
 
 BAR = 0.003
+BEGIN, END = "<!-- precision -->", "<!-- /precision -->"
 ROOT = Path(__file__).resolve().parent
 # By the forms that were asked for: where rows are kept, and the markers of their table.
 KEPT = {
     "GPU": ("precision_gpu.jsonl", "<!-- precision on a GPU -->", "<!-- /precision on a GPU -->"),
-    "": ("precision.jsonl", "<!-- precision -->", "<!-- /precision -->"),
+    "": ("precision.jsonl", BEGIN, END),
 }
 
 
