@@ -198,11 +198,23 @@ class Parts:
         )
         return mlp(x)
 
-    def normalized(self, x: Any, use_bn: bool | str, bn_momentum: float) -> Any:
-        """`x` as hidden layers read it, of "input" or True batch normalized."""
+    def normalized_hidden(
+        self,
+        x: Any,
+        units: Sequence[int],
+        activation: Any,
+        dropout: float | Sequence[float],
+        l2: float,
+        use_bn: bool | str,
+        bn_momentum: float,
+    ) -> Any:
+        """`hidden`, where "input" and True also normalize what the hidden layers read."""
         if use_bn not in ("input", True, False):
             raise ValueError(f'{self.name}: use_bn must be "input", True or False, got {use_bn!r}')
-        return batch_normalization(bn_momentum, name="normalization")(x) if use_bn else x
+        if use_bn:
+            x = batch_normalization(bn_momentum, name="normalization")(x)
+        inner = {"use_bn": use_bn is True, "bn_momentum": bn_momentum}
+        return self.hidden(x, units, activation, dropout, l2, **inner)
 
     def logit(self, x: Any, use_bias: bool, name: str, penalty: float = 0.0) -> Any:
         """`x` [B, n] weighed into one number without activation, in float32. [B, 1]"""

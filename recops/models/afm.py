@@ -106,14 +106,7 @@ def AFM(
     x = keras.layers.Dropout(dropout, seed=parts.seed())(pooled)  # [B, D]
     if use_dnn:
         x = parts.with_numbers(x)
-        x = parts.normalized(x, use_bn, bn_momentum)
-        x = parts.hidden(
-            x,
-            hidden_units,
-            activation,
-            dropout,
-            l2_hidden,
-            use_bn=use_bn is True,
-            bn_momentum=bn_momentum,
+        x = parts.normalized_hidden(
+            x, hidden_units, activation, dropout, l2_hidden, use_bn, bn_momentum
         )
     return parts.model(first, parts.logit(x, use_bias=False, name="deep"))

@@ -114,14 +114,7 @@ def DSIN(
     ]
     fields = [embedded[f.name] for f in parts.fields if f.name not in masks]  # [B, D] each
     x = parts.with_numbers(join(*fields, *interests))
-    x = parts.normalized(x, use_bn, bn_momentum)
-    deep = parts.hidden(
-        x,
-        hidden_units,
-        activation,
-        dropout,
-        l2_hidden,
-        use_bn=use_bn is True,
-        bn_momentum=bn_momentum,
+    deep = parts.normalized_hidden(
+        x, hidden_units, activation, dropout, l2_hidden, use_bn, bn_momentum
     )
     return parts.model(parts.logit(deep, use_bias=True, name="deep"))

@@ -78,14 +78,7 @@ def NFM(
     first = parts.linear(l1_linear, l2_linear)
     pooled = BiInteraction(backend=backend, name="interaction")(parts.embeddings())  # [B, D]
     x = parts.with_numbers(pooled)
-    x = parts.normalized(x, use_bn, bn_momentum)
-    deep = parts.hidden(
-        x,
-        hidden_units,
-        activation,
-        dropout,
-        l2_hidden,
-        use_bn=use_bn is True,
-        bn_momentum=bn_momentum,
+    deep = parts.normalized_hidden(
+        x, hidden_units, activation, dropout, l2_hidden, use_bn, bn_momentum
     )
     return parts.model(first, parts.logit(deep, use_bias=False, name="deep"))
